@@ -1,0 +1,31 @@
+//! Which metadata keys have a meaning here?
+//!
+//! Requests carry [`REGION`] and [`SUBJECT`]; every other `suiyue-*` key of a caller is stripped.
+//! Answers carry the five keys that say who answered and why.
+
+use http::HeaderName;
+
+/// Request: the region to route by, six digits. Wins over field 1 of the message.
+pub const REGION: HeaderName = HeaderName::from_static("suiyue-region");
+/// Request: the pseudonymous subject, in lower-case hex; keeps a holder on one node.
+pub const SUBJECT: HeaderName = HeaderName::from_static("suiyue-subject");
+/// Prefix of all of our keys.
+pub const PREFIX: &str = "suiyue-";
+/// Answer: name of the node that answered.
+pub const SERVED_BY: HeaderName = HeaderName::from_static("suiyue-served-by");
+/// Answer: tier of that node (0 the region's own, 1 its province's, 2 a peer).
+pub const TIER: HeaderName = HeaderName::from_static("suiyue-tier");
+/// Answer: why that node (primary, policy, shift, overflow, failover, retry, `fail_open`).
+pub const REASON: HeaderName = HeaderName::from_static("suiyue-reason");
+/// Answer: which attempt it was, from 1.
+pub const ATTEMPT: HeaderName = HeaderName::from_static("suiyue-attempt");
+/// Answer: generation of the plan that routed the first attempt.
+pub const PLAN: HeaderName = HeaderName::from_static("suiyue-plan");
+/// Both: deadline of a call, as in the gRPC protocol.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// Answer: outcome of a call, as in the gRPC protocol.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Answer: fixed sentence of the outcome, percent-encoded.
+pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// Answer: `google.rpc.Status` with `ErrorInfo`, base64 without padding.
+pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");

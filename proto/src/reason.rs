@@ -1,0 +1,134 @@
+//! What does an error mean to the program that receives it?
+//!
+//! Every error of gateway and node carries one of these reasons in `google.rpc.ErrorInfo` (domain
+//! `suiyue`), with the gRPC code and the fixed sentence of this table. The sentence never carries an
+//! internal address or input of the caller.
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The domain in `google.rpc.ErrorInfo`.
+pub const DOMAIN: &str = "suiyue";
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal, $code:ident, $text:literal;)*) => {
+        /// A machine-readable reason.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason { $(#[doc = $text] $(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, for tables made ahead of time.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The word in `ErrorInfo.reason`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// The gRPC code that goes with it.
+            #[must_use]
+            pub const fn code(self) -> Code {
+                match self { $(Self::$variant => Code::$code,)* }
+            }
+
+            /// The fixed sentence for a person who reads the error.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Which region?
+    RegionRequired = "REGION_REQUIRED", InvalidArgument, "no region: set the metadata suiyue-region or field 1 of the request";
+    RegionMalformed = "REGION_MALFORMED", InvalidArgument, "the metadata suiyue-region must be one six-digit region code";
+    RegionUnknown = "REGION_UNKNOWN", NotFound, "no such region in GB/T 2260";
+    RegionRetired = "REGION_RETIRED", FailedPrecondition, "this region code is retired: use the successor named in the error details";
+    RegionNotJoined = "REGION_NOT_JOINED", FailedPrecondition, "nobody serves this region in the federation";
+    RegionMismatch = "REGION_MISMATCH", InvalidArgument, "the message names another region than the call was routed by";
+    // Which method?
+    MethodUnknown = "METHOD_UNKNOWN", Unimplemented, "no node of the federation lists this method";
+    MethodNotPublic = "METHOD_NOT_PUBLIC", PermissionDenied, "this method is not for apps";
+    // What message?
+    MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, "the request message is larger than the method allows";
+    MessageMalformed = "MESSAGE_MALFORMED", InvalidArgument, "the request message cannot be decoded";
+    CompressedNeedsRegion = "COMPRESSED_NEEDS_REGION", InvalidArgument, "a compressed first message needs the metadata suiyue-region";
+    FramingInvalid = "FRAMING_INVALID", Internal, "the request body is not one complete gRPC message";
+    TimeoutMalformed = "TIMEOUT_MALFORMED", InvalidArgument, "the metadata grpc-timeout is malformed";
+    RequestIncomplete = "REQUEST_INCOMPLETE", DeadlineExceeded, "the request message did not arrive in time";
+    // Can anybody answer?
+    NoNodeAvailable = "NO_NODE_AVAILABLE", Unavailable, "no node of this region can answer at present";
+    UpstreamLost = "UPSTREAM_LOST", Unavailable, "the node was lost before it answered; the call may have been executed";
+    UpstreamProtocol = "UPSTREAM_PROTOCOL", Internal, "the node broke the protocol";
+    DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, "the deadline passed";
+    GatewayDraining = "GATEWAY_DRAINING", Unavailable, "the gateway is finishing: call again on another connection";
+    GatewayOverloaded = "GATEWAY_OVERLOADED", ResourceExhausted, "the gateway has as many calls in flight as it takes";
+    StreamIdle = "STREAM_IDLE", Unavailable, "nothing was sent on the stream for too long";
+    ConnectionAge = "CONNECTION_AGE", Unavailable, "the connection reached its age: resume on a new one";
+    // What does a node refuse?
+    FieldInvalid = "FIELD_INVALID", InvalidArgument, "a field of the request has a value that is not allowed";
+    HolderNotFound = "HOLDER_NOT_FOUND", NotFound, "no such holder, or not for you";
+    NotReady = "NOT_READY", Unavailable, "the node has not loaded the holders of this region";
+    TooStale = "TOO_STALE", Unavailable, "the data is older than max_staleness_s allows";
+    NotAuthority = "NOT_AUTHORITY", FailedPrecondition, "this node does not decide for the region; the authority is named in the error details";
+    NodeDraining = "NODE_DRAINING", Unavailable, "the node is finishing";
+    StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, "the store cannot make it durable; nothing was acknowledged";
+    // Who may join?
+    JoinTokenInvalid = "JOIN_TOKEN_INVALID", Unauthenticated, "the join token is missing or wrong for this region";
+    JoinScopeRefused = "JOIN_SCOPE_REFUSED", PermissionDenied, "the manifest claims a region that this node may not speak for";
+    ManifestInvalid = "MANIFEST_INVALID", InvalidArgument, "the manifest cannot be used";
+    NodeNameTaken = "NODE_NAME_TAKEN", AlreadyExists, "another region has a node of this name";
+    Superseded = "SUPERSEDED", Aborted, "a newer registration of this endpoint took over";
+    RegistryUnavailable = "REGISTRY_UNAVAILABLE", Unavailable, "the registry cannot be reached; try another gateway";
+    WriteUnknown = "WRITE_UNKNOWN", Unknown, "the outcome of the write is unknown until the registry is read again";
+}
+
+impl Reason {
+    /// A status with this reason, for tonic services.
+    #[must_use]
+    pub fn status(self) -> Status {
+        self.with(&[])
+    }
+
+    /// A status with this reason and what exactly is wrong, as `ErrorInfo` metadata
+    /// (e.g. `field` and `expected`).
+    #[must_use]
+    pub fn with(self, details: &[(&str, &str)]) -> Status {
+        let metadata = details.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let info = ErrorDetails::with_error_info(self.as_str(), DOMAIN, metadata.collect::<std::collections::HashMap<_, _>>());
+        Status::with_error_details(self.code(), self.text(), info)
+    }
+
+    /// The reason inside a status, if one of ours is there.
+    #[must_use]
+    pub fn of(status: &Status) -> Option<Self> {
+        let info = status.get_details_error_info()?;
+        if info.domain != DOMAIN {
+            return None;
+        }
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == info.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_survives_the_wire() {
+        for &reason in Reason::ALL {
+            let status = reason.with(&[("field", "subject")]);
+            assert_eq!((status.code(), status.message()), (reason.code(), reason.text()));
+            assert_eq!(Reason::of(&status), Some(reason));
+        }
+    }
+
+    #[test]
+    fn words_are_unique() {
+        let words: std::collections::HashSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+}
