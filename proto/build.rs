@@ -1,7 +1,6 @@
 //! Compiles `suiyue/v1/*.proto` with protox (no `protoc` needed) and keeps the descriptor set, with
 //! comments, for reflection and for the method table.
 
-use prost::Message as _;
 use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,9 +10,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     files.sort();
     println!("cargo:rerun-if-changed=suiyue/v1");
-    let set = protox::compile(&files, ["."])?;
+    let mut compiler = protox::Compiler::new(["."])?;
+    compiler.include_imports(true).include_source_info(true).open_files(files)?;
+    // Encoded by the compiler: prost's own descriptor types would drop our method options.
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptor_set.bin"), set.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(set)?;
+    fs::write(out.join("descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
