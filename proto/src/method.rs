@@ -167,7 +167,11 @@ pub fn methods_of(descriptor_set: &[u8]) -> Result<Vec<Method>, BadDescriptors> 
     }
     let pool =
         DescriptorPool::decode(descriptor_set).map_err(|e| BadDescriptors::Undecodable(e.to_string()))?;
-    Ok(pool.services().flat_map(|s| s.methods().collect::<Vec<_>>()).filter_map(|m| read(&pool, &m)).collect())
+    Ok(pool
+        .services()
+        .flat_map(|s| s.methods().collect::<Vec<_>>())
+        .filter_map(|m| read(&pool, &m))
+        .collect())
 }
 
 /// The methods of `suiyue.v1` itself.

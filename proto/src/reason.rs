@@ -98,7 +98,11 @@ impl Reason {
     #[must_use]
     pub fn with(self, details: &[(&str, &str)]) -> Status {
         let metadata = details.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        let info = ErrorDetails::with_error_info(self.as_str(), DOMAIN, metadata.collect::<std::collections::HashMap<_, _>>());
+        let info = ErrorDetails::with_error_info(
+            self.as_str(),
+            DOMAIN,
+            metadata.collect::<std::collections::HashMap<_, _>>(),
+        );
         Status::with_error_details(self.code(), self.text(), info)
     }
 
