@@ -1,9 +1,46 @@
 //! What happens to a call?
 //!
-//! A worker reads it off a downstream connection ([`listener`]), the request path decides with the
-//! current snapshot which node should answer, sends it there, and tells the caller who answered.
-//! `mod` lines stand in reading order.
+//! The acceptor deals its connection to a worker ([`listener`], [`worker`]). The worker lets it in
+//! ([`admission`]), reads what is asked, takes the current [`snapshot`] once, picks an endpoint from the
+//! [`plan`], sends the call there ([`upstream`]), tries again where [`retry`] allows it, and tells the
+//! caller who answered ([`proxy`]).
+//!
+//! Beside the workers one control runtime follows the [`registry`], watches the endpoints' [`health`],
+//! makes plans and publishes snapshots ([`control`]), serves the [`operator`] API and the numbers
+//! ([`telemetry`], [`admin`]). Modules stand in reading order.
+
+pub mod config;
+
+pub mod app;
+
+pub mod listener;
+
+pub mod io;
+
+pub mod worker;
+
+pub mod proxy;
+
+pub mod admission;
+
+pub mod plan;
+
+pub mod balancer;
+
+pub mod health;
+
+pub mod upstream;
+
+pub mod retry;
+
+pub mod timer;
+
+pub mod snapshot;
+
+pub mod control;
 
 pub mod table;
 
-pub mod registry;
+pub mod admin;
+
+pub mod telemetry;

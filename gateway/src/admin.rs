@@ -1,0 +1,109 @@
+//! What does a scrape or a supervisor ask?
+//!
+//! `GET /metrics` (`OpenMetrics` text), `/ready` (200 while the gateway has a table and is not draining)
+//! and `/live`, over HTTP/1.1 on the admin port.
+
+use crate::{control::Snapshots, telemetry::Metrics};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What the admin port shows.
+#[derive(Clone)]
+pub struct Admin {
+    /// The numbers.
+    pub metrics: Arc<Metrics>,
+    /// The snapshots.
+    pub snapshots: Snapshots,
+    /// The gateway drains.
+    pub draining: CancellationToken,
+}
+
+/// Connections that are served at a time.
+const CONNECTIONS: usize = 64;
+
+impl Admin {
+    /// Serves until `shutdown`.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        let room = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((socket, _)) = accepted else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let Ok(permit) = room.clone().try_acquire_owned() else { continue };
+            let admin = self.clone();
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                let service = hyper::service::service_fn(move |request| {
+                    let response = admin.answer(&request);
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(5))
+                    .serve_connection(TokioIo::new(socket), service);
+                tokio::select! {
+                    _ = connection => {}
+                    () = shutdown.cancelled() => {}
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into());
+        }
+        match request.uri().path() {
+            "/live" => plain(StatusCode::OK, "live\n".into()),
+            "/ready" => self.ready(),
+            "/metrics" => match crate::telemetry::exposition::text(self.metrics.clone()) {
+                Ok(text) => {
+                    let mut response = plain(StatusCode::OK, text);
+                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                    response
+                        .headers_mut()
+                        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+                    response
+                }
+                Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the numbers cannot be written\n".into()),
+            },
+            _ => plain(StatusCode::NOT_FOUND, "try /metrics, /ready or /live\n".into()),
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        let snapshot = self.snapshots.current();
+        let state = format!(
+            "plan {} from {:?} at revision {}, {} nodes\n",
+            snapshot.generation,
+            snapshot.table.source,
+            snapshot.table.revision,
+            snapshot.table.nodes.len()
+        );
+        if self.draining.is_cancelled() {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, format!("draining: {state}"));
+        }
+        if snapshot.generation == 0 {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "waiting for a table\n".into());
+        }
+        plain(StatusCode::OK, format!("ready: {state}"))
+    }
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+}

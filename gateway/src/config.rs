@@ -1,0 +1,279 @@
+//! What is the gateway told, and is it sensible?
+//!
+//! [`File`] is the TOML as written; [`Config`] is checked and complete. Flags and environment
+//! ([`Overrides`]) win over the file. Every error names the file, the line and the field, and says what
+//! to write instead.
+
+mod file;
+mod nodes;
+
+pub use file::{File, Kind};
+
+use crate::{admission::Limits, table::Table};
+use std::{
+    fs,
+    net::{SocketAddr, ToSocketAddrs as _},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use suiyue_proto::region::{self, Code};
+use toml::Spanned;
+
+/// A gateway's configuration, checked.
+pub struct Config {
+    /// Name of this gateway in the federation.
+    pub id: String,
+    /// Data port, for apps.
+    pub listen: SocketAddr,
+    /// Control port: registrar and operator API.
+    pub control: SocketAddr,
+    /// Admin port: metrics and readiness over HTTP.
+    pub admin: SocketAddr,
+    /// Worker threads.
+    pub workers: usize,
+    /// Region of calls that name none.
+    pub default_region: Option<u32>,
+    /// The registry.
+    pub registry: Registry,
+    /// Who may register: region and token.
+    pub join: Vec<(Code, String)>,
+    /// Static nodes and methods.
+    pub table: Table,
+    /// TLS of the data port.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What is admitted.
+    pub limits: Limits,
+}
+
+/// Where the registry is.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// Which registry.
+    pub kind: Kind,
+    /// etcd members.
+    pub endpoints: Vec<String>,
+    /// Prefix of all keys.
+    pub prefix: String,
+}
+
+/// What flags and environment say; each wins over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Name of the gateway.
+    pub id: Option<String>,
+    /// Data port.
+    pub listen: Option<String>,
+    /// Control port.
+    pub control: Option<String>,
+    /// Admin port.
+    pub admin: Option<String>,
+    /// Worker threads.
+    pub workers: Option<usize>,
+    /// Region of calls that name none.
+    pub default_region: Option<u32>,
+    /// etcd members; not empty: the registry is etcd.
+    pub etcd: Vec<String>,
+    /// Prefix of all keys.
+    pub prefix: Option<String>,
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{path}: cannot be read: {source}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or has a field that does not exist or has another type.
+    #[error("{path}: {message}", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line, column, the text, and what was expected.
+        message: String,
+    },
+    /// A value cannot be used.
+    #[error("{place}: {field}: {problem}")]
+    Invalid {
+        /// File and line, or the flag.
+        place: String,
+        /// The field.
+        field: String,
+        /// What is wrong and what to write.
+        problem: String,
+    },
+}
+
+/// Turns spans into lines while checking.
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn invalid(&self, span: &Range<usize>, field: &str, problem: impl Into<String>) -> Error {
+        let line = self.text.get(..span.start).unwrap_or("").matches('\n').count() + 1;
+        let place = format!("{}:{line}", self.path.display());
+        Error::Invalid { place, field: field.to_owned(), problem: problem.into() }
+    }
+}
+
+impl Config {
+    /// Reads the file (or none), lets `overrides` win, and checks everything.
+    ///
+    /// # Errors
+    /// [`Error`], for a person.
+    pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Error> {
+        let text = match path {
+            None => String::new(),
+            Some(path) => fs::read_to_string(path)
+                .map_err(|source| Error::Unreadable { path: path.to_owned(), source })?,
+        };
+        let path = path.unwrap_or(Path::new("(no file)"));
+        Self::parse(path, &text, overrides)
+    }
+
+    fn parse(path: &Path, text: &str, overrides: &Overrides) -> Result<Self, Error> {
+        let file: File = toml::from_str(text).map_err(|e| Error::Malformed {
+            path: path.to_owned(),
+            message: e.to_string().trim_end().to_owned(),
+        })?;
+        let source = Source { path, text };
+        let control = address(&source, "control", file.control.as_ref(), overrides.control.as_deref(), 8441)?;
+        if !control.ip().is_loopback() {
+            let problem = "the control port has no TLS yet and must stay on loopback: use 127.0.0.1:PORT";
+            let span = file.control.as_ref().map_or(0..0, Spanned::span);
+            return Err(source.invalid(&span, "control", problem));
+        }
+        Ok(Self {
+            id: id(&source, &file, overrides)?,
+            listen: address(&source, "listen", file.listen.as_ref(), overrides.listen.as_deref(), 8440)?,
+            control,
+            admin: address(&source, "admin", file.admin.as_ref(), overrides.admin.as_deref(), 8442)?,
+            workers: workers(&source, &file, overrides)?,
+            default_region: default_region(&source, &file, overrides)?,
+            registry: registry(&source, &file, overrides)?,
+            join: nodes::join(&source, &file)?,
+            table: nodes::table(&source, &file)?,
+            tls: nodes::tls(&source, &file)?,
+            limits: limits(&source, &file)?,
+        })
+    }
+}
+
+fn id(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<String, Error> {
+    let (text, span) = match (&overrides.id, &file.id) {
+        (Some(id), _) => (id.clone(), 0..0),
+        (None, Some(id)) => (id.get_ref().clone(), id.span()),
+        (None, None) => (format!("gw-{:08x}", rand::random::<u32>()), 0..0),
+    };
+    if nodes::is_name(&text) {
+        Ok(text)
+    } else {
+        Err(source.invalid(&span, "id", format!("{text:?} is no name: use 1 to 63 of a-z, 0-9 and '-'")))
+    }
+}
+
+fn address(
+    source: &Source<'_>,
+    field: &str,
+    in_file: Option<&Spanned<String>>,
+    override_: Option<&str>,
+    default_port: u16,
+) -> Result<SocketAddr, Error> {
+    let text = override_.or(in_file.map(|s| s.get_ref().as_str()));
+    let Some(text) = text else { return Ok(SocketAddr::from(([127, 0, 0, 1], default_port))) };
+    let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.ok_or_else(|| {
+        let span = if override_.is_some() { 0..0 } else { in_file.map_or(0..0, Spanned::span) };
+        source.invalid(
+            &span,
+            field,
+            format!("{text:?} is no address: write HOST:PORT, e.g. 127.0.0.1:{default_port}"),
+        )
+    })
+}
+
+fn workers(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<usize, Error> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let wanted = overrides.workers.or(file.workers.as_ref().map(|w| *w.get_ref())).unwrap_or(cores);
+    if (1..=256).contains(&wanted) {
+        return Ok(wanted);
+    }
+    let span = file.workers.as_ref().map_or(0..0, Spanned::span);
+    Err(source.invalid(
+        &span,
+        "workers",
+        format!("{wanted} worker threads: use 1 to 256, or leave it out for one a core"),
+    ))
+}
+
+fn default_region(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<Option<u32>, Error> {
+    let Some(code) = overrides.default_region.or(file.default_region.as_ref().map(|r| *r.get_ref())) else {
+        return Ok(None);
+    };
+    let span = file.default_region.as_ref().map_or(0..0, Spanned::span);
+    routing(source, &span, "default_region", code)?;
+    Ok(Some(code))
+}
+
+/// The routing region of a code in the file.
+fn routing(source: &Source<'_>, span: &Range<usize>, field: &str, code: u32) -> Result<Code, Error> {
+    region::resolve(code).map_err(|e| source.invalid(span, field, e.to_string()))
+}
+
+fn registry(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<Registry, Error> {
+    let kind = if overrides.etcd.is_empty() { file.registry.kind.unwrap_or(Kind::None) } else { Kind::Etcd };
+    let endpoints = if overrides.etcd.is_empty() { &file.registry.endpoints } else { &overrides.etcd };
+    let endpoints: Vec<String> =
+        endpoints.iter().map(|e| if e.contains("://") { e.clone() } else { format!("http://{e}") }).collect();
+    if kind == Kind::Etcd && endpoints.is_empty() {
+        let problem = "etcd needs addresses: endpoints = [\"http://127.0.0.1:2379\"]";
+        return Err(source.invalid(&(0..0), "registry.endpoints", problem));
+    }
+    let in_file = file.registry.prefix.as_ref();
+    let prefix =
+        overrides.prefix.as_deref().or(in_file.map(|p| p.get_ref().as_str())).unwrap_or("/suiyue/v1");
+    if !prefix.starts_with('/') || prefix.ends_with('/') || !prefix.is_ascii() {
+        let span = in_file.map_or(0..0, Spanned::span);
+        let problem = format!("{prefix:?} must begin with '/' and not end with it, e.g. /suiyue/v1");
+        return Err(source.invalid(&span, "registry.prefix", problem));
+    }
+    Ok(Registry { kind, endpoints, prefix: prefix.to_owned() })
+}
+
+fn limits(source: &Source<'_>, file: &File) -> Result<Limits, Error> {
+    let default = Limits::default();
+    let limit = |field: &str, value: &Option<Spanned<usize>>, default: usize, max: usize| match value {
+        None => Ok(default),
+        Some(value) if (1..=max).contains(value.get_ref()) => Ok(*value.get_ref()),
+        Some(value) => Err(source.invalid(&value.span(), field, format!("use 1 to {max}"))),
+    };
+    let given = &file.limits;
+    let streams = match &given.streams_per_connection {
+        None => default.streams,
+        Some(value) if (1..=10_000).contains(value.get_ref()) => *value.get_ref(),
+        Some(value) => {
+            return Err(source.invalid(&value.span(), "limits.streams_per_connection", "use 1 to 10000"));
+        }
+    };
+    Ok(Limits {
+        connections: limit("limits.connections", &given.connections, default.connections, 1_000_000)?,
+        in_flight: limit(
+            "limits.in_flight_per_worker",
+            &given.in_flight_per_worker,
+            default.in_flight,
+            1_000_000,
+        )?,
+        streams,
+        request_bytes: limit("limits.request_bytes", &given.request_bytes, default.request_bytes, 16 << 20)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

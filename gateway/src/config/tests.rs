@@ -1,0 +1,97 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Error> {
+    Config::parse(Path::new("gateway.toml"), text, &Overrides::default())
+}
+
+#[track_caller]
+fn refused(text: &str, expected: &[&str]) {
+    let Err(error) = parse(text) else { panic!("accepted: {text}") };
+    let error = error.to_string();
+    for part in expected {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn an_empty_file_is_a_gateway_without_nodes() {
+    let config = parse("").unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8440");
+    assert_eq!(config.control.to_string(), "127.0.0.1:8441");
+    assert_eq!(config.admin.to_string(), "127.0.0.1:8442");
+    assert_eq!(config.registry.kind, Kind::None);
+    assert!(config.table.nodes.is_empty());
+    assert!(config.table.methods.contains_key("/suiyue.v1.CodeService/ShowCode"));
+}
+
+#[test]
+fn static_nodes_and_methods_become_a_table() {
+    let config = parse(
+        r#"
+        default_region = 440106
+        [[node]]
+        name = "old"
+        region = 440000
+        scopes = [440000, 440100]
+        addresses = ["10.0.0.1:9000", "[::1]:9001"]
+        health = "tcp"
+        [[method]]
+        path = "/echo.Echo/Unary"
+        class = "scan"
+        idempotency = "idempotent"
+        "#,
+    )
+    .unwrap();
+    let node = &config.table.nodes["old"];
+    assert_eq!((node.role, node.endpoints.len(), node.scopes.len()), (crate::table::Role::Province, 2, 2));
+    assert!(node.endpoints.iter().all(|e| e.ready.len() == 2));
+    assert!(config.table.methods["/echo.Echo/Unary"].idempotency.replayable());
+    assert_eq!(config.default_region, Some(440_106));
+}
+
+#[test]
+fn a_wrong_field_is_named_with_its_line() {
+    refused("\n\nlisten_on = \"x\"", &["gateway.toml", "line 3", "listen_on", "listen"]);
+    refused("workers = \"two\"", &["gateway.toml", "line 1", "workers"]);
+    refused("\nlisten = \"nowhere\"", &["gateway.toml:2", "listen", "HOST:PORT"]);
+    refused("workers = 0", &["gateway.toml:1", "workers", "1 to 256"]);
+    refused("\n\n\ndefault_region = 999999", &["gateway.toml:4", "default_region", "999999"]);
+    refused("default_region = 371200", &["gateway.toml:1", "default_region", "370116"]);
+    refused("control = \"0.0.0.0:1\"", &["gateway.toml:1", "control", "loopback"]);
+    refused("id = \"Not A Name\"", &["gateway.toml:1", "id"]);
+    refused("[registry]\nkind = \"etcd\"", &["registry.endpoints", "2379"]);
+    refused("[registry]\nkind = \"zookeeper\"", &["line 2", "zookeeper"]);
+    refused("[registry]\nprefix = \"suiyue/\"", &["gateway.toml:2", "registry.prefix"]);
+    refused("[[join]]\nregion = 440100", &["gateway.toml:2", "token"]);
+    refused("[[join]]\nregion = 440100\ntoken = \"short\"", &["join.token", "8 characters"]);
+    let node = |rest: &str| format!("[[node]]\nname = \"a\"\nregion = 440100\n{rest}");
+    refused(&node("addresses = []"), &["gateway.toml:4", "node.addresses"]);
+    refused(&node("addresses = [\"x\"]"), &["node.addresses", "HOST:PORT"]);
+    refused(&node("scopes = [610100]\naddresses = [\"a:1\"]"), &["gateway.toml:4", "node.scopes", "610100"]);
+    refused(
+        &(node("addresses = [\"a:1\"]\n") + &node("addresses = [\"a:1\"]")),
+        &["gateway.toml:6", "twice"],
+    );
+    refused("[[method]]\npath = \"x\"\nclass = \"scan\"", &["gateway.toml:2", "method.path"]);
+    refused(
+        "[[method]]\npath = \"/a.B/C\"\nclass = \"top\"",
+        &["gateway.toml:3", "method.class", "scan, show"],
+    );
+    refused("[[method]]\npath = \"/suiyue.v1.X/Y\"\nclass = \"scan\"", &["built in"]);
+    refused("[tls]\ncert = \"/nonexistent\"\nkey = \"k\"", &["gateway.toml:2", "tls.cert", "/nonexistent"]);
+    refused("[limits]\nrequest_bytes = 0", &["gateway.toml:2", "limits.request_bytes"]);
+}
+
+#[test]
+fn overrides_win_over_the_file() {
+    let overrides = Overrides {
+        listen: Some("127.0.0.1:1".into()),
+        workers: Some(3),
+        etcd: vec!["127.0.0.1:2379".into()],
+        ..Overrides::default()
+    };
+    let config = Config::parse(Path::new("f"), "listen = \"127.0.0.1:2\"\nworkers = 1", &overrides).unwrap();
+    assert_eq!((config.listen.port(), config.workers), (1, 3));
+    assert_eq!(config.registry.kind, Kind::Etcd);
+    assert_eq!(config.registry.endpoints, ["http://127.0.0.1:2379"]);
+}

@@ -1,0 +1,156 @@
+//! Which connections do we accept, and how long do they live?
+//!
+//! One acceptor deals sockets to the worker with the fewest connections. (With `SO_REUSEPORT` a client
+//! that opens one connection pins one core, and closing a listener resets its queue.) A worker serves a
+//! connection from preface to GOAWAY: handshakes are bounded in time, a silent peer is asked and then
+//! dropped, old connections are retired so that load spreads again.
+
+use crate::{io::Io, proxy, telemetry::Metrics, worker::Worker};
+use futures_util::future::poll_fn;
+use h2::server::Connection;
+use std::{
+    io,
+    net::TcpStream as StdStream,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// TLS handshake and HTTP/2 preface together.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A connection is retired at this age, ± 10 %.
+const AGE: Duration = Duration::from_secs(600);
+/// Streams of a retired connection may go on for this long.
+const GRACE: Duration = Duration::from_secs(15);
+/// A connection is asked for a sign of life this often, and has [`KEEPALIVE_ANSWER`] to give it.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+const HEADER_LIST: u32 = 8 << 10;
+
+/// Deals the listener's sockets to the workers until `shutdown`; what is queued then is still dealt.
+pub async fn accept(
+    listener: TcpListener,
+    workers: Vec<mpsc::Sender<StdStream>>,
+    metrics: Arc<Metrics>,
+    max_connections: usize,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((socket, _)) => deal(socket, &workers, &metrics, max_connections),
+            Err(error) => {
+                // Out of file descriptors, most likely: serve those that are there.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn deal(socket: TcpStream, workers: &[mpsc::Sender<StdStream>], metrics: &Metrics, max_connections: usize) {
+    let counts: Vec<usize> = metrics.connections.iter().map(|n| n.load(Relaxed)).collect();
+    let least = counts.iter().enumerate().min_by_key(|(_, n)| **n).map(|(at, _)| at);
+    let Some(worker) = least.filter(|_| counts.iter().sum::<usize>() < max_connections) else {
+        metrics.refused_connections.fetch_add(1, Relaxed);
+        return;
+    };
+    let Ok(socket) = socket.into_std() else { return };
+    metrics.connections[worker].fetch_add(1, Relaxed);
+    if workers[worker].try_send(socket).is_err() {
+        metrics.connections[worker].fetch_sub(1, Relaxed);
+        metrics.refused_connections.fetch_add(1, Relaxed);
+    }
+}
+
+/// Serves one connection to its end.
+pub async fn serve(worker: Rc<Worker>, socket: StdStream) {
+    let Ok(Ok(connection)) = timeout(HANDSHAKE, handshake(&worker, socket)).await else {
+        worker.metrics.refused_connections.fetch_add(1, Relaxed);
+        return;
+    };
+    drive(worker, connection).await;
+}
+
+async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<Connection<Io, bytes::Bytes>> {
+    let socket = TcpStream::from_std(socket)?;
+    socket.set_nodelay(true)?;
+    let io = match &worker.tls {
+        None => Io::Plain(socket),
+        Some(tls) => Io::Tls(Box::new(tls.accept(socket).await?)),
+    };
+    h2::server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(worker.limits.streams)
+        .max_header_list_size(HEADER_LIST)
+        .max_local_error_reset_streams(Some(100))
+        .max_pending_accept_reset_streams(20)
+        .max_send_buffer_size(256 << 10)
+        .handshake(io)
+        .await
+        .map_err(io::Error::other)
+}
+
+/// Accepts streams until the peer leaves, the connection is old, or the gateway drains.
+async fn drive(worker: Rc<Worker>, mut connection: Connection<Io, bytes::Bytes>) {
+    let retire = Instant::now() + AGE.mul_f64(0.9 + 0.2 * (worker.random() as f64 / u64::MAX as f64));
+    let mut pinger = connection.ping_pong();
+    let alive = keep_alive(pinger.as_mut());
+    tokio::pin!(alive);
+    let drain = worker.drain.clone();
+    let drained = drain.cancelled();
+    let retired = sleep_until(retire);
+    tokio::pin!(drained, retired);
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            biased;
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    tokio::task::spawn_local(proxy::serve(worker.clone(), request, respond));
+                }
+                Some(Err(_)) | None => return,
+            },
+            () = &mut drained, if !leaving => {
+                leaving = true;
+                connection.graceful_shutdown();
+                retired.as_mut().reset(Instant::now() + GRACE);
+            }
+            () = &mut retired => {
+                if leaving {
+                    connection.abrupt_shutdown(h2::Reason::NO_ERROR);
+                    let _ = timeout(HANDSHAKE, poll_fn(|cx| connection.poll_closed(cx))).await;
+                    return;
+                }
+                leaving = true;
+                connection.graceful_shutdown();
+                retired.as_mut().reset(Instant::now() + GRACE);
+            }
+            () = &mut alive => return,
+        }
+    }
+}
+
+/// Ends when the peer does not answer a ping.
+async fn keep_alive(pinger: Option<&mut h2::PingPong>) {
+    let Some(pinger) = pinger else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(KEEPALIVE).await;
+        if !matches!(timeout(KEEPALIVE_ANSWER, pinger.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}

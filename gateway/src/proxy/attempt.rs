@@ -1,0 +1,222 @@
+//! Which endpoint is tried, and how does one try end?
+//!
+//! [`choose`] takes the plan's pick, and where that endpoint cannot be called at this moment the next
+//! best: another endpoint of the node, another candidate in tier order, a suspect, and an ejected one
+//! only where the plan fails open. [`Try`] is one call in flight at one endpoint.
+
+use crate::{
+    balancer,
+    health::{State, Vitals},
+    plan::Reason as PlanReason,
+    proxy::{Call, Stop, answer},
+    snapshot::{Resolved, Target},
+    telemetry::AnswerReason,
+    timer::Timer,
+    upstream::{NotSent, Opened, Pool},
+    worker::View,
+};
+use http::{HeaderMap, HeaderValue, Request, Uri, Version, uri};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+use suiyue_proto::{metadata, method::Access, reason::Reason};
+
+/// Answers must be on their way this long before the caller's deadline.
+const MARGIN: Duration = Duration::from_millis(10);
+
+/// Where an attempt goes.
+#[derive(Clone, Copy)]
+pub struct Chosen<'a> {
+    /// The candidate.
+    pub target: &'a Target,
+    /// Its endpoint.
+    pub vitals: &'a Arc<Vitals>,
+    /// Why.
+    pub reason: AnswerReason,
+}
+
+/// The endpoint for the next attempt, none of those already tried; `None`: nobody is left.
+pub fn choose<'a>(
+    resolved: &'a Resolved,
+    access: Access,
+    key: u64,
+    random: u64,
+    tried: &[usize],
+) -> Option<Chosen<'a>> {
+    let open = |target: &Target| !(access == Access::Authority && target.tier > 0);
+    let picked = resolved.route.pick(key).map(|at| &resolved.targets[at]).filter(|target| open(target));
+    let in_rotation = |target: &'a Target| pick(target, random, tried, State::Ok);
+    if let Some(target) = picked
+        && let Some(vitals) = in_rotation(target)
+    {
+        let planned = answer::reason_of(target.reason);
+        let reason = if tried.is_empty() { planned } else { AnswerReason::Retry };
+        return Some(Chosen { target, vitals, reason });
+    }
+    let others = resolved.targets.iter().filter(|t| open(t) && !t.reason.excludes());
+    let fallback = others
+        .clone()
+        .find_map(|target| Some((target, in_rotation(target)?)))
+        .or_else(|| {
+            others.clone().find_map(|target| Some((target, pick(target, random, tried, State::Suspect)?)))
+        })
+        .or_else(|| {
+            let desperate = others.filter(|target| target.reason == PlanReason::FailOpen);
+            let target = picked.filter(|t| t.reason == PlanReason::FailOpen).into_iter().chain(desperate);
+            target.clone().find_map(|target| Some((target, pick(target, random, tried, State::Ejected)?)))
+        });
+    let (target, vitals) = fallback.or_else(|| unsettled(resolved, &open, random, tried))?;
+    let reason = match (tried.is_empty(), target.reason) {
+        (false, _) => AnswerReason::Retry,
+        (true, PlanReason::FailOpen) => AnswerReason::FailOpen,
+        (true, _) => AnswerReason::Failover,
+    };
+    Some(Chosen { target, vitals, reason })
+}
+
+/// Nobody is in rotation, but somebody was not checked yet or is only suspected: better than nobody.
+fn unsettled<'a>(
+    resolved: &'a Resolved,
+    open: &impl Fn(&Target) -> bool,
+    random: u64,
+    tried: &[usize],
+) -> Option<(&'a Target, &'a Arc<Vitals>)> {
+    resolved
+        .targets
+        .iter()
+        .filter(|t| open(t) && (t.reason == PlanReason::Unhealthy || !t.reason.excludes()))
+        .find_map(|target| Some((target, pick(target, random, tried, State::Suspect)?)))
+}
+
+/// An endpoint of a node that is at least as fit as `worst`.
+fn pick<'a>(target: &'a Target, random: u64, tried: &[usize], worst: State) -> Option<&'a Arc<Vitals>> {
+    let endpoints = &target.endpoints;
+    let usable = |i: usize| endpoints[i].state() <= worst && !tried.contains(&endpoints[i].slot);
+    balancer::choose(endpoints.len(), random, usable, |i| endpoints[i].cost()).map(|at| &endpoints[at])
+}
+
+/// Why waiting ended before what was waited for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// The caller hung up.
+    Gone,
+    /// The time of this attempt is over.
+    TimeUp,
+}
+
+/// One call in flight at one endpoint. Dropping it before it is [`Try::done`] takes it out of the counts,
+/// and h2 resets the stream.
+pub struct Try {
+    /// The connections it went out on.
+    pub pool: Rc<Pool>,
+    /// When it was sent.
+    pub sent: Instant,
+    finished: bool,
+}
+
+impl Try {
+    fn begin(pool: Rc<Pool>) -> Self {
+        pool.vitals.begin();
+        Self { pool, sent: Instant::now(), finished: false }
+    }
+
+    /// The node answered.
+    pub fn done(&mut self) {
+        if !self.finished {
+            self.finished = true;
+            self.pool.vitals.end(Some(self.sent.elapsed()));
+        }
+    }
+}
+
+impl Drop for Try {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.pool.vitals.end(None);
+        }
+    }
+}
+
+impl Call {
+    /// Waits for `ready`, but no longer than the timer, and only while the caller is there.
+    ///
+    /// # Errors
+    /// [`Interrupt`], when something else came first.
+    pub async fn wait<T>(
+        &mut self,
+        timer: &mut Option<Timer>,
+        mut ready: impl FnMut(&mut std::task::Context<'_>) -> Poll<T>,
+    ) -> Result<T, Interrupt> {
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = ready(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            if self.respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Interrupt::Gone));
+            }
+            match timer {
+                Some(timer) => timer.poll_fired(cx).map(|()| Err(Interrupt::TimeUp)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Opens the stream of one attempt. `Ok(None)`: nothing was sent.
+    ///
+    /// # Errors
+    /// The caller hung up, or less time is left than an answer takes.
+    pub async fn open(&mut self, view: &View, vitals: &Arc<Vitals>) -> Result<Option<(Try, Opened)>, Stop> {
+        let Some(pool) = view.pool(vitals) else { return Ok(None) };
+        let request = self.request(pool)?;
+        let mut timer = self.asked.deadline.map(|at| self.worker.wheel.arm(at));
+        let attempt = Try::begin(pool.clone());
+        let mut sending = std::pin::pin!(pool.send(request, false));
+        let sent = self.wait(&mut timer, |cx| Pin::as_mut(&mut sending).poll(cx)).await;
+        match sent {
+            Ok(Ok(opened)) => Ok(Some((attempt, opened))),
+            Ok(Err(NotSent)) => Ok(None),
+            Err(Interrupt::Gone) => Err(Stop::Gone),
+            Err(Interrupt::TimeUp) => Err(Reason::DeadlineExceeded.into()),
+        }
+    }
+
+    /// The request as the node gets it: the caller's metadata, with the time that is left now.
+    fn request(&self, pool: &Pool) -> Result<Request<()>, Reason> {
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.authority = Some(pool.authority.clone());
+        parts.path_and_query = Some(self.asked.path.clone());
+        let mut request = Request::new(());
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::MethodUnknown)?;
+        *request.method_mut() = http::Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = self.asked.headers.clone();
+        if let Some(deadline) = self.asked.deadline {
+            let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
+            if left.is_zero() {
+                return Err(Reason::DeadlineExceeded);
+            }
+            set_timeout(request.headers_mut(), left);
+        }
+        Ok(request)
+    }
+}
+
+/// Writes `grpc-timeout`, in milliseconds where eight digits suffice.
+fn set_timeout(headers: &mut HeaderMap, left: Duration) {
+    let millis = left.as_millis().max(1);
+    let text = if millis <= 99_999_999 {
+        format!("{millis}m")
+    } else {
+        format!("{}S", left.as_secs().min(99_999_999))
+    };
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(text)) {
+        headers.insert(metadata::GRPC_TIMEOUT, value);
+    }
+}

@@ -1,0 +1,274 @@
+//! How does a streaming call pass through?
+//!
+//! One task pumps both directions ([`pump`]). A sender gets capacity back only after its bytes were
+//! handed to the other side within that side's window, so that a slow reader slows its writer and
+//! nothing piles up here. A stream that was not answered yet may move to another endpoint while
+//! everything sent so far is kept (64 KiB); afterwards it is never replayed.
+
+pub mod pump;
+
+use super::{
+    Call, Stop,
+    answer::{self, Origin},
+    attempt::{self, Chosen, Interrupt, Try},
+    message::{self, Peek},
+};
+use crate::{
+    retry::{self, Decision, Failure, Progress},
+    telemetry::End,
+    timer::Timer,
+    upstream::Opened,
+    worker::View,
+};
+use bytes::{Bytes, BytesMut};
+use h2::{RecvStream, SendStream};
+use pump::{Down, Idle, Up};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use suiyue_proto::{
+    reason::Reason,
+    region::{self, Code},
+};
+
+/// The region must be readable within this time.
+const REGION_LIMIT: Duration = Duration::from_secs(2);
+
+/// How one attempt at a stream ended.
+enum Ended {
+    /// The answer was passed on to its end; its gRPC status.
+    Complete(u8),
+    /// It broke before anything of an answer went out.
+    Failed(Failure),
+}
+
+/// Serves a call with streams.
+///
+/// # Errors
+/// Why there was no answer to pass on; never after the answer's headers went out.
+pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(), Stop> {
+    let mut up = Up::new(body, call.worker.limits.request_bytes);
+    let code = region_of(call, &mut up).await?;
+    call.asked.region = Some(code);
+    let resolved = view.snapshot.route(code, call.asked.method.class).ok_or(Reason::RegionNotJoined)?;
+    let key = call.asked.subject.unwrap_or_else(|| call.worker.random());
+    let idempotency = call.asked.method.idempotency;
+    let mut progress = Progress { idempotency, kept: true, attempts: 0, moved_after_sending: false };
+    let mut tried: Vec<usize> = Vec::new();
+    loop {
+        let random = call.worker.random();
+        let chosen = attempt::choose(resolved, call.asked.method.access, key, random, &tried);
+        let chosen =
+            chosen.ok_or(if tried.is_empty() { Reason::NoNodeAvailable } else { Reason::UpstreamLost })?;
+        tried.push(chosen.vitals.slot);
+        progress.attempts += 1;
+        let failure = match call.open(view, chosen.vitals).await? {
+            None => Failure::NotSent,
+            Some((attempt, opened)) => {
+                match run(call, view, chosen, progress.attempts, &mut up, attempt, opened).await? {
+                    Ended::Complete(_) => return Ok(()),
+                    Ended::Failed(failure) => failure,
+                }
+            }
+        };
+        progress.kept = up.restart();
+        match retry::decide(failure, progress) {
+            Decision::Move => progress.moved_after_sending |= failure == Failure::Lost,
+            Decision::Spend | Decision::GiveUp => return Err(Reason::UpstreamLost.into()),
+        }
+    }
+}
+
+/// The routing region: the metadata's, else field 1 of the first message, else the default.
+async fn region_of(call: &mut Call, up: &mut Up) -> Result<Code, Stop> {
+    if let Some(code) = call.asked.region {
+        return Ok(code);
+    }
+    let mut timer = Some(call.worker.wheel.arm(call.start + REGION_LIMIT));
+    let mut begin = BytesMut::new();
+    let code = loop {
+        match message::peek(&begin)? {
+            Peek::Region(code) => break code,
+            Peek::None => break call.worker.default_region.ok_or(Reason::RegionRequired)?,
+            Peek::More if begin.len() > call.worker.limits.request_bytes => {
+                return Err(Reason::MessageTooLarge.into());
+            }
+            Peek::More => {}
+        }
+        match call.wait(&mut timer, |cx| up.poll_read(cx)).await {
+            Ok(Ok(Some(chunk))) => begin.extend_from_slice(&chunk),
+            Ok(Ok(None)) => break call.worker.default_region.ok_or(Reason::RegionRequired)?,
+            Ok(Err(pump::Broken::TooLarge)) => return Err(Reason::MessageTooLarge.into()),
+            Ok(Err(_)) | Err(Interrupt::Gone) => return Err(Stop::Gone),
+            Err(Interrupt::TimeUp) => return Err(Reason::RegionRequired.into()),
+        }
+    };
+    up.unread(begin.freeze());
+    Ok(region::resolve(code)?)
+}
+
+/// One attempt at one endpoint, counted.
+async fn run(
+    call: &mut Call,
+    view: &View,
+    chosen: Chosen<'_>,
+    attempts: u8,
+    up: &mut Up,
+    mut attempt: Try,
+    opened: Opened,
+) -> Result<Ended, Stop> {
+    let origin = Origin {
+        target: chosen.target,
+        reason: chosen.reason,
+        attempt: attempts,
+        plan: view.snapshot.generation_value.as_ref(),
+    };
+    let ended = pass(call, origin, up, opened).await;
+    let code = match &ended {
+        Ok(Ended::Complete(code)) => *code,
+        Err(Stop::Gone) => tonic::Code::Cancelled as u8,
+        Ok(Ended::Failed(failure)) => {
+            if *failure == Failure::Lost {
+                attempt.pool.vitals.doubt("connection lost");
+            }
+            return ended;
+        }
+        // Counted where it is refused.
+        Err(Stop::Refuse(_)) => return ended,
+    };
+    attempt.done();
+    let end = End {
+        region: call.asked.region.map_or(0, Code::get),
+        class: call.asked.method.class,
+        tier: chosen.target.tier,
+        reason: chosen.reason,
+        code,
+        retried: attempts > 1,
+    };
+    let pool = &attempt.pool;
+    pool.series.count(&call.worker.metrics, call.worker.index, &pool.vitals.node, end, call.start.elapsed());
+    ended
+}
+
+/// Pumps both ways: first up only, until the answer's headers come, then both.
+async fn pass(call: &mut Call, origin: Origin<'_>, up: &mut Up, opened: Opened) -> Result<Ended, Stop> {
+    let Opened { lease: _lease, mut response, body: mut to } = opened;
+    let mut timer = call.asked.deadline.map(|at| call.worker.wheel.arm(at));
+    let mut idle = Idle::new(call.worker.wheel.clone());
+    let answered = call
+        .wait(&mut timer, |cx| {
+            let up = up.poll_pump(cx, &mut to, &mut idle);
+            if let Poll::Ready(answer) = Pin::new(&mut response).poll(cx) {
+                return Poll::Ready(Ok(answer));
+            }
+            match up {
+                Poll::Ready(Err(pump::Broken::Reader)) => Poll::Ready(Err(Stop::Gone)),
+                Poll::Ready(Err(pump::Broken::TooLarge)) => Poll::Ready(Err(Reason::MessageTooLarge.into())),
+                // The node closed its side: its answer, or the loss of it, follows.
+                Poll::Ready(Err(pump::Broken::Writer) | Ok(())) | Poll::Pending => {
+                    idle.poll(cx).map(|()| Err(Reason::StreamIdle.into()))
+                }
+            }
+        })
+        .await;
+    let response = match answered {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(error))) => return Ok(Ended::Failed(failure_of(&error))),
+        Ok(Err(stop)) => return Err(stop),
+        Err(Interrupt::Gone) => return Err(Stop::Gone),
+        Err(Interrupt::TimeUp) => return Err(Reason::DeadlineExceeded.into()),
+    };
+    let (mut head, from) = response.into_parts();
+    origin.stamp(&mut head.headers);
+    let only_headers = from.is_end_stream();
+    let code = answer::status_of(&head.headers, None);
+    let response = http::Response::from_parts(head, ());
+    let mut out = call.respond.send_response(response, only_headers).map_err(|_| Stop::Gone)?;
+    if only_headers {
+        return Ok(Ended::Complete(code));
+    }
+    up.forget();
+    both(up, &mut to, Down::new(from, Bytes::new()), &mut out, &mut timer, &mut idle)
+        .await
+        .map(Ended::Complete)
+}
+
+/// Pumps both ways until the answer is complete; tells the caller in trailers when it breaks.
+async fn both(
+    up: &mut Up,
+    to: &mut SendStream<Bytes>,
+    mut down: Down,
+    out: &mut SendStream<Bytes>,
+    timer: &mut Option<Timer>,
+    idle: &mut Idle,
+) -> Result<u8, Stop> {
+    let result = poll_fn(|cx| {
+        match up.poll_pump(cx, to, idle) {
+            Poll::Ready(Err(pump::Broken::Reader)) => return Poll::Ready(Err(Stop::Gone)),
+            Poll::Ready(Err(pump::Broken::TooLarge)) => {
+                return Poll::Ready(Err(Reason::MessageTooLarge.into()));
+            }
+            Poll::Ready(Err(pump::Broken::Writer) | Ok(())) | Poll::Pending => {}
+        }
+        if let Poll::Ready(end) = down.poll_pump(cx, out, idle) {
+            return Poll::Ready(end);
+        }
+        if out.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Gone));
+        }
+        if timer.as_mut().is_some_and(|timer| timer.poll_fired(cx).is_ready()) {
+            return Poll::Ready(Err(Reason::DeadlineExceeded.into()));
+        }
+        idle.poll(cx).map(|()| Err(Reason::StreamIdle.into()))
+    })
+    .await;
+    conclude(result, out)
+}
+
+/// Headers are out: what breaks now is told in trailers.
+fn conclude(result: Result<u8, Stop>, out: &mut SendStream<Bytes>) -> Result<u8, Stop> {
+    match result {
+        Err(Stop::Refuse(refusal)) => {
+            let reason = match &refusal {
+                super::Refusal::Plain(reason) => *reason,
+                super::Refusal::Detailed(_) => Reason::UpstreamProtocol,
+            };
+            out.send_trailers(answer::trailers(reason)).map_err(|_| Stop::Gone)?;
+            Ok(reason.code() as u8)
+        }
+        other => other,
+    }
+}
+
+/// Passes on the rest of an answer whose beginning was held back.
+///
+/// # Errors
+/// The caller hung up.
+pub async fn finish(
+    call: &Call,
+    out: &mut SendStream<Bytes>,
+    begin: Bytes,
+    rest: RecvStream,
+) -> Result<u8, Stop> {
+    let mut timer = call.asked.deadline.map(|at| call.worker.wheel.arm(at));
+    let mut idle = Idle::new(call.worker.wheel.clone());
+    let mut down = Down::new(rest, begin);
+    let result = poll_fn(|cx| {
+        if let Poll::Ready(end) = down.poll_pump(cx, out, &mut idle) {
+            return Poll::Ready(end);
+        }
+        if out.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Gone));
+        }
+        if timer.as_mut().is_some_and(|timer| timer.poll_fired(cx).is_ready()) {
+            return Poll::Ready(Err(Reason::DeadlineExceeded.into()));
+        }
+        idle.poll(cx).map(|()| Err(Reason::StreamIdle.into()))
+    })
+    .await;
+    conclude(result, out)
+}
+
+fn failure_of(error: &h2::Error) -> Failure {
+    let refused = error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let above = error.is_remote() && error.is_go_away();
+    if refused || above { Failure::Refused } else { Failure::Lost }
+}

@@ -1,0 +1,123 @@
+//! What does a request read?
+//!
+//! One [`Snapshot`], exactly once: the table, the plan made from it, and for every region and class the
+//! endpoints to call, resolved ahead of time so that a request does one look-up and one pick. Snapshots
+//! are immutable; the control task publishes them, workers hold the newest.
+
+use crate::{
+    health::Vitals,
+    plan::{Plans, Reason, Route},
+    table::Table,
+};
+use foldhash::fast::RandomState;
+use http::HeaderValue;
+use std::{collections::HashMap, sync::Arc};
+use suiyue_proto::{
+    method::{Class, Method},
+    region::Code,
+};
+
+/// Everything that a request needs to know.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The table that the plan was made from.
+    pub table: Arc<Table>,
+    /// The plan.
+    pub plans: Plans,
+    /// Raised by one with every plan; named in every answer.
+    pub generation: u64,
+    /// The generation as metadata.
+    pub generation_value: Option<HeaderValue>,
+    /// All endpoints, for the workers' connections.
+    pub vitals: Vec<Arc<Vitals>>,
+    routes: HashMap<Code, [Resolved; 4], RandomState>,
+    methods: HashMap<Arc<str>, Arc<Method>, RandomState>,
+}
+
+/// A route with its endpoints.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// Shares, for the pick. `route.candidates[i]` is `targets[i]`.
+    pub route: Route,
+    /// The candidates with their endpoints.
+    pub targets: Vec<Target>,
+}
+
+/// One candidate, ready to be called.
+#[derive(Debug)]
+pub struct Target {
+    /// Name of the node.
+    pub node: Arc<str>,
+    /// The name as metadata.
+    pub node_value: HeaderValue,
+    /// Tier.
+    pub tier: u8,
+    /// Why it has its share.
+    pub reason: Reason,
+    /// Endpoints that are ready for the region and not leaving, in rotation or not.
+    pub endpoints: Vec<Arc<Vitals>>,
+}
+
+impl Snapshot {
+    /// Resolves a plan. `find` gives the record of an endpoint by node and endpoint name.
+    #[must_use]
+    pub fn new(
+        table: Arc<Table>,
+        plans: Plans,
+        generation: u64,
+        vitals: Vec<Arc<Vitals>>,
+        find: impl Fn(&Arc<str>, &Arc<str>) -> Option<Arc<Vitals>>,
+    ) -> Self {
+        let mut routes = HashMap::default();
+        for (&code, by_class) in &plans.regions {
+            let resolved = by_class.each_ref().map(|route| resolve(&table, code, route, &find));
+            routes.insert(code, resolved);
+        }
+        let methods = table.methods.iter().map(|(path, method)| (path.clone(), method.clone())).collect();
+        let generation_value = Some(HeaderValue::from(generation));
+        Self { table, plans, generation, generation_value, vitals, routes, methods }
+    }
+
+    /// The route of a routing region and class; `None`: nobody serves the region.
+    #[must_use]
+    pub fn route(&self, code: Code, class: Class) -> Option<&Resolved> {
+        Some(&self.routes.get(&code)?[class.index()])
+    }
+
+    /// How a method is treated; `None`: nobody lists it.
+    #[must_use]
+    pub fn method(&self, path: &str) -> Option<&Arc<Method>> {
+        self.methods.get(path)
+    }
+}
+
+fn resolve(
+    table: &Table,
+    code: Code,
+    route: &Route,
+    find: &impl Fn(&Arc<str>, &Arc<str>) -> Option<Arc<Vitals>>,
+) -> Resolved {
+    let targets = route
+        .candidates
+        .iter()
+        .map(|candidate| {
+            let node = table.nodes.get(&candidate.node);
+            let about = node.filter(|_| candidate.tier == 2).map_or(code, |n| n.region);
+            let endpoints = node
+                .iter()
+                .flat_map(|n| &n.endpoints)
+                .filter(|e| !e.draining && e.ready.iter().any(|(ready, _)| *ready == about))
+                .filter_map(|e| find(&candidate.node, &e.name))
+                .collect();
+            Target {
+                node: candidate.node.clone(),
+                node_value: HeaderValue::from_str(&candidate.node)
+                    .expect("node names are checked: a-z, 0-9 and '-'"),
+                tier: candidate.tier,
+                reason: candidate.reason,
+                endpoints,
+            }
+        })
+        .collect();
+    Resolved { route: route.clone(), targets }
+}

@@ -1,0 +1,250 @@
+//! How does a worker reach an endpoint?
+//!
+//! A [`Pool`] is one worker's few HTTP/2 connections to one endpoint, opened ahead. A keeper task keeps
+//! one open and opens another when the peer's stream limit is reached, instead of waiting there. A
+//! connection that breaks turns the endpoint suspect at once; a GOAWAY retires the connection quietly.
+//!
+//! Nothing is queued here: a call that finds no connection waits for the one being opened, or fails as
+//! not sent.
+
+use crate::{health::Vitals, io::Io, telemetry};
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use http::{Request, uri::Authority};
+use std::{
+    cell::{Cell, RefCell},
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
+
+/// Connections to one endpoint at most.
+const MAX_LINES: usize = 16;
+/// A connection that is not open by then has failed.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// Wait after a failed connect, doubling up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Receive window of a stream: what a stalled caller can make us hold.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// Receive window of a connection: wide, so that stalled streams do not stop the others.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// One worker's connections to one endpoint.
+pub struct Pool {
+    /// The endpoint's record.
+    pub vitals: Arc<Vitals>,
+    /// `:authority` of calls to it.
+    pub authority: Authority,
+    /// Series of this endpoint, most used first.
+    pub series: telemetry::Recent,
+    lines: RefCell<Vec<Rc<Line>>>,
+    /// The last connect failed: do not wait for the next.
+    down: Cell<bool>,
+    /// A line was opened, or opening it failed.
+    opened: Notify,
+    /// The keeper should look: no line, or all are full.
+    wanted: Notify,
+}
+
+/// One HTTP/2 connection.
+struct Line {
+    sender: RefCell<SendRequest<Bytes>>,
+    in_flight: Cell<usize>,
+    /// The peer's limit when last looked.
+    limit: Cell<usize>,
+    /// No new streams: it broke, or the peer said GOAWAY.
+    retired: Cell<bool>,
+}
+
+/// A call on a connection: counts as in flight until dropped.
+pub struct Lease {
+    pool: Rc<Pool>,
+    line: Rc<Line>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.line.in_flight.set(self.line.in_flight.get() - 1);
+    }
+}
+
+/// No stream was opened: the endpoint saw nothing of the call.
+#[derive(Debug, Clone, Copy)]
+pub struct NotSent;
+
+/// A stream that was opened.
+pub struct Opened {
+    /// Keeps the stream counted.
+    pub lease: Lease,
+    /// The answer to come.
+    pub response: ResponseFuture,
+    /// The request's body.
+    pub body: h2::SendStream<Bytes>,
+}
+
+impl Pool {
+    /// A pool whose keeper runs until the pool is dropped. Must be called on a local runtime.
+    #[must_use]
+    pub fn open(vitals: Arc<Vitals>) -> Option<Rc<Self>> {
+        let authority = vitals.endpoint.address.parse().ok()?;
+        let pool = Rc::new(Self {
+            vitals,
+            authority,
+            series: telemetry::Recent::default(),
+            lines: RefCell::default(),
+            down: Cell::new(false),
+            opened: Notify::new(),
+            wanted: Notify::new(),
+        });
+        tokio::task::spawn_local(keep(Rc::downgrade(&pool)));
+        Some(pool)
+    }
+
+    /// Opens a stream, at once where a connection is ready; waits at most [`CONNECT_LIMIT`] for a
+    /// connection being opened. `end`: the request has no body.
+    ///
+    /// Cancel safe: dropping the future sends nothing.
+    ///
+    /// # Errors
+    /// [`NotSent`]: the endpoint cannot be reached, or takes no stream at present.
+    pub async fn send(self: &Rc<Self>, request: Request<()>, end: bool) -> Result<Opened, NotSent> {
+        if let Some(line) = self.line() {
+            return self.start(line, request, end);
+        }
+        if self.down.get() {
+            self.wanted.notify_one();
+            return Err(NotSent);
+        }
+        let opened = self.opened.notified();
+        self.wanted.notify_one();
+        let _ = timeout(CONNECT_LIMIT, opened).await;
+        match self.line() {
+            Some(line) => self.start(line, request, end),
+            None => Err(NotSent),
+        }
+    }
+
+    /// The least loaded line with room.
+    fn line(&self) -> Option<Rc<Line>> {
+        let lines = self.lines.borrow();
+        let line = lines.iter().filter(|line| !line.retired.get()).min_by_key(|line| line.in_flight.get())?;
+        if line.in_flight.get() >= line.limit.get() {
+            line.limit.set(line.sender.borrow().current_max_send_streams());
+            if line.in_flight.get() >= line.limit.get() {
+                self.wanted.notify_one();
+                return None;
+            }
+        }
+        Some(line.clone())
+    }
+
+    fn start(self: &Rc<Self>, line: Rc<Line>, request: Request<()>, end: bool) -> Result<Opened, NotSent> {
+        let mut sender = line.sender.borrow_mut();
+        let mut cx = Context::from_waker(Waker::noop());
+        match sender.poll_ready(&mut cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Pending => return Err(NotSent),
+            Poll::Ready(Err(_)) => {
+                line.retired.set(true);
+                self.wanted.notify_one();
+                return Err(NotSent);
+            }
+        }
+        let Ok((response, body)) = sender.send_request(request, end) else {
+            line.retired.set(true);
+            self.wanted.notify_one();
+            return Err(NotSent);
+        };
+        drop(sender);
+        line.in_flight.set(line.in_flight.get() + 1);
+        Ok(Opened { lease: Lease { pool: self.clone(), line }, response, body })
+    }
+
+    fn has_room(&self) -> bool {
+        self.lines.borrow().iter().any(|line| !line.retired.get() && line.in_flight.get() < line.limit.get())
+    }
+}
+
+impl Lease {
+    /// The pool of the endpoint that the call went to.
+    #[must_use]
+    pub fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+}
+
+/// Keeps a line open, and opens another when all are full.
+async fn keep(weak: Weak<Pool>) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let Some(pool) = weak.upgrade() else { return };
+        pool.lines.borrow_mut().retain(|line| !line.retired.get());
+        if !pool.has_room() && pool.lines.borrow().len() < MAX_LINES {
+            match timeout(CONNECT_LIMIT, connect(&pool)).await {
+                Ok(Ok(())) => {
+                    backoff = BACKOFF_MIN;
+                    pool.down.set(false);
+                    pool.opened.notify_waiters();
+                }
+                _ => {
+                    pool.down.set(true);
+                    pool.opened.notify_waiters();
+                    pool.vitals.doubt("cannot connect");
+                    drop(pool);
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    continue;
+                }
+            }
+        }
+        // Woken by a call that needs a line, by a line that ended, and every few seconds to see
+        // whether the pool itself is gone.
+        let wanted = pool.wanted.notified();
+        tokio::select! {
+            () = wanted => {}
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+        }
+    }
+}
+
+async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
+    let socket = TcpStream::connect(&*pool.vitals.endpoint.address).await?;
+    socket.set_nodelay(true)?;
+    let (sender, connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_local_error_reset_streams(Some(100))
+        .handshake::<_, Bytes>(Io::Plain(socket))
+        .await
+        .map_err(std::io::Error::other)?;
+    let line = Rc::new(Line {
+        limit: Cell::new(sender.current_max_send_streams()),
+        sender: RefCell::new(sender),
+        in_flight: Cell::new(0),
+        retired: Cell::new(false),
+    });
+    pool.lines.borrow_mut().push(line.clone());
+    // Weak: the connection closes once the pool and the last call on it are gone.
+    let (pool, line) = (Rc::downgrade(pool), Rc::downgrade(&line));
+    tokio::task::spawn_local(async move {
+        let ended = connection.await;
+        let quiet = match &ended {
+            Ok(()) => line.upgrade().is_none_or(|line| line.retired.get()),
+            Err(error) => error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR),
+        };
+        if let Some(line) = line.upgrade() {
+            line.retired.set(true);
+        }
+        let Some(pool) = pool.upgrade() else { return };
+        pool.lines.borrow_mut().retain(|line| !line.retired.get());
+        if !quiet {
+            pool.vitals.doubt("connection lost");
+        }
+        pool.wanted.notify_one();
+    });
+    Ok(())
+}

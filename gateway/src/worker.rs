@@ -1,0 +1,204 @@
+//! What does one core's thread own?
+//!
+//! A [`Worker`]: a local runtime, its connections to apps and nodes, its deadlines, its share of the
+//! retry budget and its counters. Workers share nothing but the published snapshot and the endpoints'
+//! atomics; a request lives and dies on one worker.
+
+use crate::{
+    admission::{Limits, Load},
+    health::Vitals,
+    listener,
+    proxy::local::Services,
+    retry::Budget,
+    snapshot::Snapshot,
+    telemetry::{Metrics, Recent},
+    timer::Wheel,
+    upstream::Pool,
+};
+use std::{
+    cell::{Cell, RefCell},
+    net::TcpStream,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// What a worker is given at its start.
+pub struct Inbox {
+    /// Position among the workers.
+    pub index: usize,
+    /// Sockets from the acceptor.
+    pub sockets: mpsc::Receiver<TcpStream>,
+    /// Snapshots from the control task.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Counters, shared with scrapes.
+    pub metrics: Arc<Metrics>,
+    /// Services that the gateway answers itself.
+    pub services: Services,
+    /// What is admitted.
+    pub limits: Limits,
+    /// TLS of the data port.
+    pub tls: Option<tokio_rustls::TlsAcceptor>,
+    /// Region of calls that name none.
+    pub default_region: Option<u32>,
+    /// Finish: GOAWAY to every connection, end when they are gone.
+    pub drain: CancellationToken,
+    /// End now.
+    pub abort: CancellationToken,
+}
+
+/// State of one worker thread, shared by its connections.
+pub struct Worker {
+    /// Position among the workers.
+    pub index: usize,
+    /// Deadlines.
+    pub wheel: Wheel,
+    /// Retries that this worker may make.
+    pub budget: RefCell<Budget>,
+    /// Counters, shared with scrapes.
+    pub metrics: Arc<Metrics>,
+    /// Series of calls that reached no node.
+    pub refused: Recent,
+    /// Services that the gateway answers itself.
+    pub services: Services,
+    /// What is admitted.
+    pub limits: Limits,
+    /// Calls in flight.
+    pub load: Load,
+    /// TLS of the data port.
+    pub tls: Option<tokio_rustls::TlsAcceptor>,
+    /// Region of calls that name none.
+    pub default_region: Option<u32>,
+    /// Finish.
+    pub drain: CancellationToken,
+    view: RefCell<Rc<View>>,
+    random: Cell<u64>,
+}
+
+/// A snapshot with this worker's connections to its endpoints.
+#[derive(Default)]
+pub struct View {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    pools: Vec<Option<Rc<Pool>>>,
+}
+
+impl View {
+    /// This worker's connections to an endpoint of the snapshot.
+    #[must_use]
+    pub fn pool(&self, vitals: &Vitals) -> Option<&Rc<Pool>> {
+        self.pools.get(vitals.slot)?.as_ref()
+    }
+
+    /// The view of a newer snapshot: pools of endpoints that stay are kept.
+    fn advance(&self, snapshot: Arc<Snapshot>) -> Self {
+        let slots = snapshot.vitals.iter().map(|vitals| vitals.slot + 1).max().unwrap_or(0);
+        let mut pools: Vec<Option<Rc<Pool>>> = (0..slots).map(|_| None).collect();
+        for vitals in &snapshot.vitals {
+            let kept = self.pool(vitals).filter(|pool| Arc::ptr_eq(&pool.vitals, vitals));
+            pools[vitals.slot] = kept.cloned().or_else(|| Pool::open(vitals.clone()));
+        }
+        Self { snapshot, pools }
+    }
+}
+
+impl Worker {
+    fn new(inbox: Inbox) -> (Rc<Self>, Feeds) {
+        let worker = Rc::new(Self {
+            index: inbox.index,
+            wheel: Wheel::new(),
+            budget: RefCell::new(Budget::new(Instant::now())),
+            metrics: inbox.metrics,
+            refused: Recent::default(),
+            services: inbox.services,
+            limits: inbox.limits,
+            load: Load::default(),
+            tls: inbox.tls,
+            default_region: inbox.default_region,
+            drain: inbox.drain,
+            view: RefCell::default(),
+            random: Cell::new(rand::random()),
+        });
+        (worker, Feeds { sockets: inbox.sockets, snapshots: inbox.snapshots, abort: inbox.abort })
+    }
+
+    /// The newest snapshot. A request takes it once.
+    #[must_use]
+    pub fn view(&self) -> Rc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// 64 random bits (splitmix64), for choices between equals.
+    pub fn random(&self) -> u64 {
+        let next = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(next);
+        crate::plan::mix(next)
+    }
+
+    fn adopt(&self, snapshot: Arc<Snapshot>) {
+        let next = Rc::new(self.view.borrow().advance(snapshot));
+        *self.view.borrow_mut() = next;
+    }
+}
+
+struct Feeds {
+    sockets: mpsc::Receiver<TcpStream>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    abort: CancellationToken,
+}
+
+/// Runs a worker on the current thread until it is drained or aborted.
+///
+/// # Errors
+/// The runtime cannot be built.
+pub fn run(inbox: Inbox) -> std::io::Result<()> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(serve(inbox));
+    Ok(())
+}
+
+async fn serve(inbox: Inbox) {
+    let (worker, mut feeds) = Worker::new(inbox);
+    let wheel = tokio::task::spawn_local(worker.wheel.clone().drive());
+    let open = worker.metrics.connections[worker.index].clone();
+    let drained = tokio_util::task::TaskTracker::new();
+    worker.adopt(feeds.snapshots.borrow_and_update().clone());
+    loop {
+        tokio::select! {
+            biased;
+            () = feeds.abort.cancelled() => break,
+            changed = feeds.snapshots.changed() => {
+                if changed.is_err() { break }
+                let snapshot = feeds.snapshots.borrow_and_update().clone();
+                worker.adopt(snapshot);
+            }
+            socket = feeds.sockets.recv() => {
+                // The acceptor is gone: no more connections will come.
+                let Some(socket) = socket else { break };
+                let (worker, open) = (worker.clone(), open.clone());
+                let connection = drained.track_future(async move {
+                    listener::serve(worker, socket).await;
+                    open.fetch_sub(1, Relaxed);
+                });
+                tokio::task::spawn_local(connection);
+            }
+        }
+    }
+    drained.close();
+    let follow = async {
+        while feeds.snapshots.changed().await.is_ok() {
+            let snapshot = feeds.snapshots.borrow_and_update().clone();
+            worker.adopt(snapshot);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = drained.wait() => {}
+        () = feeds.abort.cancelled() => {}
+        () = follow => {}
+    }
+    wheel.abort();
+}
