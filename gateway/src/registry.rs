@@ -8,6 +8,7 @@
 //! seconds later over a newer value.
 
 pub mod embedded;
+pub mod etcd;
 pub mod keys;
 pub mod manifest;
 
