@@ -2,10 +2,21 @@
 //!
 //! [`Registry`] is the little that we need of a key-value store with revisions and leases. Two
 //! implementations: [`etcd`] and [`embedded`]. Everything above it (keys, fold, registrar) is the
-//! same for both.
+//! same for both. [`follow`] keeps the table: it lists, folds, publishes and watches.
 //!
 //! Every write is compare-and-swap ([`Txn::expect`]): a blind put that timed out has been seen to land
 //! seconds later over a newer value.
+
+pub mod embedded;
+pub mod etcd;
+pub mod keys;
+pub mod manifest;
+
+pub mod fold;
+pub mod follow;
+
+#[cfg(test)]
+pub(crate) mod suite;
 
 use futures_util::future::BoxFuture;
 use std::time::Duration;
@@ -47,7 +58,8 @@ pub enum Change {
 /// What a watch says.
 #[derive(Debug)]
 pub enum Update {
-    /// Changes of one or more revisions, in order; complete up to `revision`.
+    /// Changes of one or more revisions, in order; complete up to `revision`. Without changes it is
+    /// the store's own word that there were none up to there.
     Changes {
         /// Revision that the changes are complete up to.
         revision: i64,
@@ -89,6 +101,9 @@ pub enum Error {
     /// A write may or may not have happened: read to find out.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(String),
+    /// Changes that were asked for are forgotten: list again.
+    #[error("the registry has compacted the changes that were asked for")]
+    Compacted,
     /// The lease is gone: grant another one.
     #[error("the lease is gone")]
     LeaseGone,

@@ -36,6 +36,9 @@ pub struct Table {
     pub policies: BTreeMap<Code, Policy>,
     /// Methods that may be forwarded, by path.
     pub methods: BTreeMap<Arc<str>, Arc<Method>>,
+    /// Nodes that declared a foreign method, by path: while there are others, a node cannot change
+    /// how it is treated.
+    pub declared_by: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Verifying keys of the federation.
     pub keys: Vec<v1::VerifyingKey>,
     /// Keys of the registry that could not be used. They never disturb the others.

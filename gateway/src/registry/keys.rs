@@ -1,0 +1,237 @@
+//! Where does each thing stand in the registry?
+//!
+//! [`Key`] is the only place that builds and parses the keys; everything else handles the enum. A
+//! name is 1 to 63 characters of `a-z`, `0-9` and `-`, so that it needs no escaping in a key, a
+//! metric label or a host name.
+
+use std::{fmt, str::FromStr};
+use suiyue_proto::region::Code;
+
+/// Characters that a name has at most.
+const MAX_NAME: usize = 63;
+
+/// Where our part of the store begins, e.g. `/suiyue/v1`; several federations may share one etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self("/suiyue/v1".to_owned())
+    }
+}
+
+/// A prefix that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no registry prefix: it begins with '/', does not end with it, and has no empty part")]
+pub struct BadPrefix(String);
+
+impl FromStr for Prefix {
+    type Err = BadPrefix;
+
+    fn from_str(text: &str) -> Result<Self, BadPrefix> {
+        let good = text
+            .strip_prefix('/')
+            .is_some_and(|rest| rest.split('/').all(|part| !part.is_empty() && part.is_ascii()));
+        if good { Ok(Self(text.to_owned())) } else { Err(BadPrefix(text.to_owned())) }
+    }
+}
+
+impl Prefix {
+    /// What every key begins with, `/` included: list and watch this.
+    #[must_use]
+    pub fn root(&self) -> String {
+        format!("{}/", self.0)
+    }
+
+    /// The full key.
+    #[must_use]
+    pub fn key(&self, key: &Key) -> String {
+        format!("{}/{key}", self.0)
+    }
+
+    /// The key that a full key stands for.
+    ///
+    /// # Errors
+    /// [`BadKey`] when it is none of ours.
+    pub fn parse(&self, key: &str) -> Result<Key, BadKey> {
+        key.strip_prefix(self.0.as_str())
+            .and_then(|rest| rest.strip_prefix('/'))
+            .ok_or(BadKey::Foreign)?
+            .parse()
+    }
+
+    /// The key is a gateway's presence: it says nothing about where calls go.
+    #[must_use]
+    pub fn is_presence(&self, key: &str) -> bool {
+        key.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.starts_with("/gateways/"))
+    }
+}
+
+/// A key without its prefix.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// `regions/{code}`: policy of a region.
+    Region(Code),
+    /// `nodes/{region}/{node}/…`: one part of what is known of a node.
+    Node {
+        /// The node's own region.
+        region: Code,
+        /// Its name.
+        node: String,
+        /// Which part.
+        part: Part,
+    },
+    /// `gateways/{id}`: presence of a gateway.
+    Gateway(String),
+}
+
+/// What is kept of a node, one key each, because each has its own writer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// `spec`: what the node declared.
+    Spec,
+    /// `keys`: what it signs with.
+    Keys,
+    /// `intent`: what operators want.
+    Intent,
+    /// `live/{endpoint}`: an endpoint that is there.
+    Live(String),
+}
+
+/// A key that is none of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadKey {
+    /// It does not begin with the prefix.
+    #[error("it does not stand below the prefix")]
+    Foreign,
+    /// No such kind of key.
+    #[error("this version knows no such key")]
+    Unknown,
+    /// The region part is no region code.
+    #[error("{0:?} is no region code of six digits")]
+    Region(String),
+    /// A name part is no name.
+    #[error("{0:?} is no name of 1 to 63 characters of a-z, 0-9 and '-'")]
+    Name(String),
+}
+
+/// The text is a name as keys, labels and host names take it.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=MAX_NAME).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Region(code) => write!(f, "regions/{code}"),
+            Self::Gateway(id) => write!(f, "gateways/{id}"),
+            Self::Node { region, node, part } => match part {
+                Part::Spec => write!(f, "nodes/{region}/{node}/spec"),
+                Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
+                Part::Intent => write!(f, "nodes/{region}/{node}/intent"),
+                Part::Live(endpoint) => write!(f, "nodes/{region}/{node}/live/{endpoint}"),
+            },
+        }
+    }
+}
+
+impl FromStr for Key {
+    type Err = BadKey;
+
+    fn from_str(text: &str) -> Result<Self, BadKey> {
+        let parts = text.split('/').collect::<Vec<_>>();
+        let node =
+            |code: &str, name: &str, part| Ok(Self::Node { region: region(code)?, node: named(name)?, part });
+        match parts[..] {
+            ["regions", code] => Ok(Self::Region(region(code)?)),
+            ["gateways", id] => Ok(Self::Gateway(named(id)?)),
+            ["nodes", code, name, "spec"] => node(code, name, Part::Spec),
+            ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
+            ["nodes", code, name, "intent"] => node(code, name, Part::Intent),
+            ["nodes", code, name, "live", endpoint] => node(code, name, Part::Live(named(endpoint)?)),
+            _ => Err(BadKey::Unknown),
+        }
+    }
+}
+
+fn region(text: &str) -> Result<Code, BadKey> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().ok_or_else(|| BadKey::Region(text.to_owned()))
+}
+
+fn named(text: &str) -> Result<String, BadKey> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err(BadKey::Name(text.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(text: &str, expected: Result<Key, BadKey>) {
+        let prefix = Prefix::default();
+        assert_eq!(prefix.parse(&format!("/suiyue/v1/{text}")), expected, "{text}");
+        if let Ok(key) = expected {
+            assert_eq!(prefix.key(&key), format!("/suiyue/v1/{text}"));
+        }
+    }
+
+    fn guangzhou() -> Code {
+        Code::new(440_100).unwrap()
+    }
+
+    fn of_suikang(part: Part) -> Result<Key, BadKey> {
+        Ok(Key::Node { region: guangzhou(), node: "suikang".to_owned(), part })
+    }
+
+    #[test]
+    fn every_kind_of_key_is_built_and_parsed() {
+        check("regions/440100", Ok(Key::Region(guangzhou())));
+        check("gateways/gw-1", Ok(Key::Gateway("gw-1".to_owned())));
+        check("nodes/440100/suikang/spec", of_suikang(Part::Spec));
+        check("nodes/440100/suikang/keys", of_suikang(Part::Keys));
+        check("nodes/440100/suikang/intent", of_suikang(Part::Intent));
+        check("nodes/440100/suikang/live/suikang-1", of_suikang(Part::Live("suikang-1".to_owned())));
+    }
+
+    #[test]
+    fn other_keys_are_refused_with_the_reason() {
+        check("", Err(BadKey::Unknown));
+        check("regions", Err(BadKey::Unknown));
+        check("nodes/440100/suikang", Err(BadKey::Unknown));
+        check("nodes/440100/suikang/live", Err(BadKey::Unknown));
+        check("nodes/440100/suikang/live/a/b", Err(BadKey::Unknown));
+        check("regions/4401", Err(BadKey::Region("4401".to_owned())));
+        check("regions/+40100", Err(BadKey::Region("+40100".to_owned())));
+        check("nodes/440100/Sui/spec", Err(BadKey::Name("Sui".to_owned())));
+        check("nodes/440100//spec", Err(BadKey::Name(String::new())));
+        check(&format!("gateways/{}", "a".repeat(64)), Err(BadKey::Name("a".repeat(64))));
+        assert_eq!(Prefix::default().parse("/other/regions/440100"), Err(BadKey::Foreign));
+        assert_eq!(Prefix::default().parse("/suiyue/v10/regions/440100"), Err(BadKey::Foreign));
+    }
+
+    #[test]
+    fn prefixes_are_checked() {
+        for good in ["/suiyue/v1", "/a", "/a/b/c"] {
+            assert_eq!(good.parse::<Prefix>().unwrap().root(), format!("{good}/"));
+        }
+        for bad in ["", "/", "suiyue", "/suiyue/", "//a", "/a//b", "/é"] {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_survives_the_round_trip(node in "[a-z0-9-]{1,63}", endpoint in "[a-z0-9-]{1,63}", code in 110_000..830_000_u32) {
+            let key = Key::Node { region: Code::new(code).unwrap(), node, part: Part::Live(endpoint) };
+            prop_assert_eq!(key.to_string().parse::<Key>(), Ok(key));
+        }
+
+        #[test]
+        fn no_text_makes_parsing_panic(text in ".{0,80}") {
+            let _ = text.parse::<Key>();
+        }
+    }
+}
