@@ -4,12 +4,17 @@
 //! their own) and the control side (the caller's runtime), and on shutdown takes them down in order:
 //! not ready → the listener closes → GOAWAY → in-flight calls finish → control side.
 
+mod federation;
+mod services;
+
 use crate::{
     admin::Admin,
     config::Config,
     control::{Control, Snapshots},
     listener,
+    operator::Operator,
     proxy::local::Services,
+    registry,
     telemetry::Metrics,
     worker::{self, Inbox},
 };
@@ -41,6 +46,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The registry's addresses cannot be used. A registry that is away is no error.
+    #[error("registry: {0}")]
+    Registry(#[from] registry::Error),
     /// A worker thread cannot be started.
     #[error("a worker thread cannot be started: {0}")]
     Worker(std::io::Error),
@@ -104,8 +112,7 @@ impl Workers {
         services: &Services,
         metrics: &Arc<Metrics>,
         snapshots: &Snapshots,
-        drain: &CancellationToken,
-        abort: &CancellationToken,
+        stages: &Stages,
     ) -> Result<Self, Error> {
         let tls = config.tls.clone().map(tokio_rustls::TlsAcceptor::from);
         let (mut threads, mut deal) = (Vec::new(), Vec::new());
@@ -120,8 +127,8 @@ impl Workers {
                 limits: config.limits,
                 tls: tls.clone(),
                 default_region: config.default_region,
-                drain: drain.clone(),
-                abort: abort.clone(),
+                drain: stages.drain.clone(),
+                abort: stages.abort.clone(),
             };
             let builder = thread::Builder::new().name(format!("worker-{index}"));
             threads.push(builder.spawn(move || worker::run(inbox)).map_err(Error::Worker)?);
@@ -131,35 +138,68 @@ impl Workers {
     }
 }
 
+/// Tokens that take the parts of a gateway down, in this order.
+#[derive(Default, Clone)]
+struct Stages {
+    /// No new connections.
+    closing: CancellationToken,
+    /// GOAWAY; calls in flight finish.
+    drain: CancellationToken,
+    /// Calls in flight are cut off.
+    abort: CancellationToken,
+    /// The control side ends.
+    ended: CancellationToken,
+}
+
 impl Bound {
-    /// Serves until `shutdown`, then drains.
+    /// Serves until `shutdown`, then drains. Must run on a runtime of its own; the workers bring theirs.
     ///
     /// # Errors
-    /// [`Error::Worker`] at the start.
+    /// At the start only: the registry's addresses, or a worker thread.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, addresses: _, data, control: _, admin } = self;
-        let (drain, abort, ended) =
-            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let metrics = Arc::new(Metrics::new(config.workers));
-        let (_tables, follow) = watch::channel(Arc::new(config.table.clone()));
-        let (control, snapshots) = Control::new(follow);
+        let Self { config, addresses, data, control, admin } = self;
+        let stages = Stages::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(control.run(ended.clone()));
-        let workers = Workers::start(&config, &Services::default(), &metrics, &snapshots, &drain, &abort)?;
-        let admin_page = Admin { metrics: metrics.clone(), snapshots, draining: shutdown.clone() };
-        tasks.spawn(admin_page.serve(admin, ended.clone()));
-        let closing = CancellationToken::new();
-        let acceptor =
-            listener::accept(data, workers.deal, metrics, config.limits.connections, closing.clone());
-        let acceptor = tokio::spawn(acceptor);
+        let metrics = Arc::new(Metrics::new(config.workers));
+        let (tables, table) = watch::channel(Arc::new(config.table.clone()));
+        let (controller, snapshots) = Control::new(table.clone());
+        tasks.spawn(controller.run(stages.ended.clone()));
+        let joined = federation::join(&config, &addresses, tables, table).await?;
+        let operator = Operator {
+            gateway: config.id.clone(),
+            snapshots: snapshots.clone(),
+            followed: joined.as_ref().map(|joined| joined.followed.clone()),
+            prefix: config.registry.prefix.clone(),
+        };
+        let public = services::public(&operator, &shutdown);
+        let private = services::control(operator, joined.as_ref().map(|joined| joined.registrar.service()));
+        tasks.spawn(services::serve(control, private, stages.ended.clone()));
+        if let Some(joined) = joined {
+            tasks.spawn(joined.run(shutdown.clone(), stages.ended.clone()));
+        }
+        let workers = Workers::start(&config, &public, &metrics, &snapshots, &stages)?;
+        let page = Admin { metrics: metrics.clone(), snapshots, draining: shutdown.clone() };
+        tasks.spawn(page.serve(admin, stages.ended.clone()));
+        let accept = listener::accept(
+            data,
+            workers.deal,
+            metrics,
+            config.limits.connections,
+            stages.closing.clone(),
+        );
+        tracing::info!(id = %config.id, data = %addresses.data, control = %addresses.control,
+            admin = %addresses.admin, workers = config.workers, "gateway serves");
+        let acceptor = tokio::spawn(accept);
         shutdown.cancelled().await;
+        tracing::info!("gateway drains");
         tokio::time::sleep(NOTICE).await;
-        closing.cancel();
+        stages.closing.cancel();
         let _ = acceptor.await;
-        drain.cancel();
-        join(workers.threads, &abort).await;
-        ended.cancel();
+        stages.drain.cancel();
+        join(workers.threads, &stages.abort).await;
+        stages.ended.cancel();
         tasks.join_all().await;
+        tracing::info!("gateway has ended");
         Ok(())
     }
 }

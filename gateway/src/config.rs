@@ -9,7 +9,11 @@ mod nodes;
 
 pub use file::{File, Kind};
 
-use crate::{admission::Limits, table::Table};
+use crate::{
+    admission::Limits,
+    registry::keys::{Prefix, is_name},
+    table::Table,
+};
 use std::{
     fs,
     net::{SocketAddr, ToSocketAddrs as _},
@@ -54,7 +58,7 @@ pub struct Registry {
     /// etcd members.
     pub endpoints: Vec<String>,
     /// Prefix of all keys.
-    pub prefix: String,
+    pub prefix: Prefix,
 }
 
 /// What flags and environment say; each wins over the file.
@@ -172,7 +176,7 @@ fn id(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<String,
         (None, Some(id)) => (id.get_ref().clone(), id.span()),
         (None, None) => (format!("gw-{:08x}", rand::random::<u32>()), 0..0),
     };
-    if nodes::is_name(&text) {
+    if is_name(&text) {
         Ok(text)
     } else {
         Err(source.invalid(&span, "id", format!("{text:?} is no name: use 1 to 63 of a-z, 0-9 and '-'")))
@@ -239,12 +243,10 @@ fn registry(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<R
     let in_file = file.registry.prefix.as_ref();
     let prefix =
         overrides.prefix.as_deref().or(in_file.map(|p| p.get_ref().as_str())).unwrap_or("/suiyue/v1");
-    if !prefix.starts_with('/') || prefix.ends_with('/') || !prefix.is_ascii() {
-        let span = in_file.map_or(0..0, Spanned::span);
-        let problem = format!("{prefix:?} must begin with '/' and not end with it, e.g. /suiyue/v1");
-        return Err(source.invalid(&span, "registry.prefix", problem));
-    }
-    Ok(Registry { kind, endpoints, prefix: prefix.to_owned() })
+    let prefix = prefix.parse::<Prefix>().map_err(|e| {
+        source.invalid(&in_file.map_or(0..0, Spanned::span), "registry.prefix", e.to_string())
+    })?;
+    Ok(Registry { kind, endpoints, prefix })
 }
 
 fn limits(source: &Source<'_>, file: &File) -> Result<Limits, Error> {

@@ -101,11 +101,13 @@ impl Control {
 
     /// Plans and publishes until `shutdown`. The first snapshot is published before the first await.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        // Without a registry nobody publishes tables: the static one stays.
+        let mut fixed = false;
         loop {
             self.rebuild();
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = self.tables.changed() => if changed.is_err() { return },
+                changed = self.tables.changed(), if !fixed => fixed = changed.is_err(),
                 () = self.changed.notified() => {}
             }
             sleep(COALESCE).await;

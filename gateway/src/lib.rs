@@ -41,6 +41,10 @@ pub mod control;
 
 pub mod table;
 
+pub mod registry;
+
+pub mod operator;
+
 pub mod admin;
 
 pub mod telemetry;

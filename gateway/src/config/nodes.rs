@@ -1,6 +1,7 @@
 //! Which nodes, methods, tokens and certificates does the file name?
 
 use super::{Error, File, Source, file, routing};
+use crate::registry::keys::is_name;
 use crate::table::{Endpoint, Intent, Node, Role, Table};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use std::sync::Arc;
@@ -9,12 +10,6 @@ use suiyue_proto::{
     region::{self, Code},
 };
 use toml::Spanned;
-
-/// Names of nodes, endpoints and gateways: 1 to 63 of a-z, 0-9 and '-'.
-pub(super) fn is_name(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
 
 /// Join tokens by region.
 pub(super) fn join(source: &Source<'_>, file: &File) -> Result<Vec<(Code, String)>, Error> {

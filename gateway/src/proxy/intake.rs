@@ -155,6 +155,13 @@ fn timeout(value: &[u8]) -> Result<Duration, Reason> {
     })
 }
 
+/// The key that a subject's calls are picked with: the metadata carries it in lower-case hex.
+#[must_use]
+pub fn subject_key(subject: &[u8]) -> u64 {
+    let hex: String = subject.iter().map(|byte| format!("{byte:02x}")).collect();
+    hash(hex.as_bytes())
+}
+
 /// Spreads subjects: all gateways must agree on it.
 fn hash(bytes: &[u8]) -> u64 {
     let mut state = 0x5375_6979_7565_0001;

@@ -1,0 +1,68 @@
+//! Which tonic services run where?
+//!
+//! The data port answers health, reflection and `ListRegions` itself (see [`crate::proxy::local`]); the
+//! control port serves the registrar and the operator API, loopback only until certificates come.
+
+use crate::{operator::Operator, proxy::local::Services, registrar::Registrar};
+use std::time::Duration;
+use suiyue_proto::v1::{
+    operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+/// Reflection with and without the `alpha`: grpcio still asks for the older one.
+fn reflection(routes: Routes) -> Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(suiyue_proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let v1 = builder().build_v1().expect("the embedded descriptor sets are complete");
+    let v1alpha = builder().build_v1alpha().expect("the embedded descriptor sets are complete");
+    routes.add_service(v1).add_service(v1alpha)
+}
+
+/// What the data port answers itself. Health turns NOT_SERVING at `shutdown`.
+pub(super) fn public(operator: &Operator, shutdown: &CancellationToken) -> Services {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let leaving = shutdown.clone();
+    tokio::spawn(async move {
+        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        leaving.cancelled().await;
+        reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    });
+    let routes = Routes::new(health).add_service(OperatorServiceServer::new(operator.clone()));
+    Services::new(
+        reflection(routes),
+        &["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"],
+        &["/suiyue.v1.OperatorService/ListRegions"],
+    )
+}
+
+/// What the control port serves.
+pub(super) fn control(operator: Operator, registrar: Option<RegistryServiceServer<Registrar>>) -> Routes {
+    let routes = Routes::new(OperatorServiceServer::new(operator));
+    let routes = registrar.into_iter().fold(routes, Routes::add_service);
+    reflection(routes)
+}
+
+/// Serves the control port until `shutdown`.
+pub(super) async fn serve(listener: TcpListener, routes: Routes, shutdown: CancellationToken) {
+    let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .max_concurrent_streams(100)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .add_routes(routes)
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    // Streams do not hold up the end: nodes were told to move when the drain began.
+    tokio::select! {
+        ended = server => if let Err(error) = ended {
+            tracing::error!(%error, "the control port cannot be served any more");
+        },
+        () = shutdown.cancelled() => {}
+    }
+}

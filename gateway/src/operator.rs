@@ -1,0 +1,220 @@
+//! What do operators see?
+//!
+//! `OperatorService`: nodes with their health, regions, why a route is what it is, and the registry as
+//! text. It reads the same snapshots that requests read and never changes the table.
+
+mod dump;
+
+use crate::{
+    control::Snapshots,
+    health::State,
+    plan::{self, Route},
+    registry::{follow::Status as Followed, keys::Prefix},
+    snapshot::Snapshot,
+    table::{Node, Role, Source},
+};
+use std::sync::Arc;
+use suiyue_proto::{
+    method::Class,
+    reason::Reason,
+    region::{self, Code},
+    v1::{self, operator_service_server::OperatorService},
+};
+use tonic::{Request, Response, Status};
+
+/// The operator API of one gateway.
+#[derive(Clone)]
+pub struct Operator {
+    /// Name of the gateway.
+    pub gateway: String,
+    /// Snapshots of the routing table.
+    pub snapshots: Snapshots,
+    /// The registry as last heard of; `None` for a gateway without one.
+    pub followed: Option<Followed>,
+    /// Where the registry's keys begin.
+    pub prefix: Prefix,
+}
+
+#[tonic::async_trait]
+impl OperatorService for Operator {
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        let snapshot = self.snapshots.current();
+        let wanted = request.get_ref().region;
+        let about = if wanted == 0 { None } else { Some(routing(wanted)?) };
+        let nodes = snapshot.table.nodes.values();
+        let nodes = nodes.filter(|node| about.is_none_or(|code| node.scopes.contains(&code)));
+        let mut nodes: Vec<_> = nodes.map(|node| node_info(&snapshot, node)).collect();
+        nodes.sort_by(|a, b| (a.region, &a.node).cmp(&(b.region, &b.node)));
+        Ok(Response::new(v1::ListNodesResponse { table: Some(self.table_info(&snapshot)), nodes }))
+    }
+
+    async fn list_regions(
+        &self,
+        request: Request<v1::ListRegionsRequest>,
+    ) -> Result<Response<v1::ListRegionsResponse>, Status> {
+        let snapshot = self.snapshots.current();
+        let regions = region::all().filter(|division| division.is_region()).filter_map(|division| {
+            let route = snapshot.plans.regions.get(&division.code).map(|by_class| &by_class[0]);
+            if route.is_none() && !request.get_ref().all {
+                return None;
+            }
+            Some(v1::RegionInfo {
+                region: division.code.get(),
+                name_zh: division.name_zh.to_owned(),
+                name_en: division.name_en.to_owned(),
+                province: region::parent(division.code).map_or(0, Code::get),
+                joined: route.is_some(),
+                available: route.is_some_and(|r| {
+                    r.candidates.iter().any(|c| c.share > 0.0 && c.reason != plan::Reason::FailOpen)
+                }),
+                nodes: route.map_or_else(Vec::new, |r| r.candidates.iter().map(|c| c.node.to_string()).collect()),
+            })
+        });
+        Ok(Response::new(v1::ListRegionsResponse { regions: regions.collect() }))
+    }
+
+    async fn explain_route(
+        &self,
+        request: Request<v1::ExplainRouteRequest>,
+    ) -> Result<Response<v1::ExplainRouteResponse>, Status> {
+        let asked = request.get_ref();
+        let snapshot = if asked.plan == 0 {
+            self.snapshots.current()
+        } else {
+            self.snapshots.generation(asked.plan).ok_or_else(|| {
+                Reason::FieldInvalid.with(&[("field", "plan"), ("problem", "this plan is not kept any more")])
+            })?
+        };
+        let code = routing(asked.region)?;
+        let class = Class::from_proto(asked.class).ok_or_else(|| {
+            Reason::FieldInvalid.with(&[("field", "class"), ("expected", "scan, show, query or sync")])
+        })?;
+        let by_class = snapshot.plans.regions.get(&code).ok_or_else(|| Reason::RegionNotJoined.status())?;
+        let route = &by_class[class.index()];
+        let picked = (!asked.subject.is_empty())
+            .then(|| route.pick(crate::proxy::intake::subject_key(&asked.subject)))
+            .flatten();
+        Ok(Response::new(v1::ExplainRouteResponse {
+            table: Some(self.table_info(&snapshot)),
+            region: code.get(),
+            candidates: route.candidates.iter().map(candidate_info).collect(),
+            subject_node: picked.map_or_else(String::new, |at| route.candidates[at].node.to_string()),
+            summary: summary(code, class, route),
+        }))
+    }
+
+    async fn dump_registry(
+        &self,
+        _: Request<v1::DumpRegistryRequest>,
+    ) -> Result<Response<v1::DumpRegistryResponse>, Status> {
+        let entries = self.followed.as_ref().map_or_else(Vec::new, Followed::entries);
+        let entries = entries.iter().map(|entry| dump::text(&self.prefix, entry)).collect();
+        let table = Some(self.table_info(&self.snapshots.current()));
+        Ok(Response::new(v1::DumpRegistryResponse { table, entries }))
+    }
+}
+
+impl Operator {
+    fn table_info(&self, snapshot: &Snapshot) -> v1::TableInfo {
+        let table = &snapshot.table;
+        let confirmed = self.followed.as_ref().and_then(|followed| followed.freshness().confirmed);
+        v1::TableInfo {
+            gateway: self.gateway.clone(),
+            source: match table.source {
+                Source::Static => v1::TableSource::Static,
+                Source::Etcd => v1::TableSource::Etcd,
+                Source::Embedded => v1::TableSource::Embedded,
+            }
+            .into(),
+            revision: table.revision,
+            age_ms: confirmed.map_or(0, |at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            plan: snapshot.generation,
+            quarantined: table
+                .quarantined
+                .iter()
+                .map(|q| v1::Quarantined { key: q.key.clone(), reason: q.reason.clone() })
+                .collect(),
+        }
+    }
+}
+
+fn routing(code: u32) -> Result<Code, Status> {
+    region::resolve(code).map_err(|unroutable| match unroutable {
+        region::Unroutable::Unknown(_) => Reason::RegionUnknown.status(),
+        region::Unroutable::Retired { successor, .. } => {
+            Reason::RegionRetired.with(&[("successor", &successor.to_string())])
+        }
+    })
+}
+
+fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
+    let endpoints = node.endpoints.iter().map(|endpoint| {
+        let vitals = snapshot.vitals.iter().find(|vitals| {
+            vitals.node == node.name
+                && vitals.endpoint.name == endpoint.name
+                && vitals.endpoint.incarnation == endpoint.incarnation
+        });
+        let (health, (since, why)) = match vitals {
+            _ if endpoint.draining => (v1::Health::Draining, (None, "leaving")),
+            None => (v1::Health::Unspecified, (None, "not checked yet")),
+            Some(vitals) => {
+                let (since, why) = vitals.since();
+                let health = match vitals.state() {
+                    State::Ok => v1::Health::Ok,
+                    State::Suspect => v1::Health::Suspect,
+                    State::Ejected => v1::Health::Ejected,
+                };
+                (health, (Some(since), why))
+            }
+        };
+        v1::EndpointInfo {
+            endpoint: endpoint.name.to_string(),
+            address: endpoint.address.to_string(),
+            health: health.into(),
+            health_reason: why.to_owned(),
+            health_age_ms: since.map_or(0, |at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            ready: endpoint.ready.iter().map(|(code, _)| code.get()).collect(),
+            in_flight: vitals.map_or(0, |vitals| vitals.in_flight()),
+        }
+    });
+    v1::NodeInfo {
+        region: node.region.get(),
+        node: node.name.to_string(),
+        role: match node.role {
+            Role::City => v1::Role::City,
+            Role::Province => v1::Role::Province,
+        }
+        .into(),
+        scopes: node.scopes.iter().map(|code| code.get()).collect(),
+        rps_max: node.rps_max.unwrap_or(0),
+        static_node: node.is_static,
+        endpoints: endpoints.collect(),
+    }
+}
+
+fn candidate_info(candidate: &plan::Candidate) -> v1::CandidateInfo {
+    v1::CandidateInfo {
+        node: candidate.node.to_string(),
+        tier: u32::from(candidate.tier),
+        share: candidate.share,
+        reason: candidate.reason.to_string(),
+        excluded: candidate.reason.excludes(),
+        health: candidate.health,
+    }
+}
+
+fn summary(code: Code, class: Class, route: &Route) -> String {
+    let open: Vec<String> = route
+        .candidates
+        .iter()
+        .filter(|c| c.share > 0.0)
+        .map(|c| format!("{} {:.0} % ({})", c.node, c.share * 100.0, c.reason))
+        .collect();
+    if open.is_empty() {
+        return format!("nobody can answer {class} calls of {code} at present");
+    }
+    format!("{class} calls of {code} go to {}", open.join(", "))
+}

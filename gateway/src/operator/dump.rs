@@ -1,0 +1,77 @@
+//! What stands in the registry, for a person?
+//!
+//! Every value is one of the messages of `stored.proto`; which one, the key says.
+
+use crate::registry::{
+    Entry,
+    keys::{Key, Part, Prefix},
+};
+use prost::Message;
+use suiyue_proto::v1;
+
+/// One entry as text. A value that cannot be read says so, and why.
+pub(super) fn text(prefix: &Prefix, entry: &Entry) -> v1::RegistryEntry {
+    let decoded = prefix.parse(&entry.key).map_err(|e| e.to_string()).and_then(|key| decode(&key, &entry.value));
+    let invalid = decoded.is_err();
+    v1::RegistryEntry {
+        key: entry.key.clone(),
+        mod_revision: entry.mod_revision,
+        lease: entry.lease,
+        text: decoded.unwrap_or_else(|why| why),
+        invalid,
+    }
+}
+
+fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
+    fn read<M: Message + Default>(value: &[u8]) -> Result<M, String> {
+        M::decode(value).map_err(|e| e.to_string())
+    }
+    let list = |codes: Vec<String>| codes.join(",");
+    Ok(match key {
+        Key::Region(_) => {
+            let policy: v1::RegionPolicy = read(value)?;
+            let peers = policy.peers.iter().map(|peer| peer.node.clone());
+            format!("policy peers={}", list(peers.collect()))
+        }
+        Key::Gateway(_) => {
+            let presence: v1::GatewayPresence = read(value)?;
+            format!("gateway control={} applied_revision={}", presence.control_address, presence.applied_revision)
+        }
+        Key::Node { part: Part::Spec, .. } => {
+            let manifest = read::<v1::NodeSpec>(value)?.manifest.unwrap_or_default();
+            format!(
+                "spec role={} scopes={} rps_max={} descriptor_bytes={} serial={}",
+                manifest.role().as_str_name(),
+                list(manifest.scopes.iter().map(u32::to_string).collect()),
+                manifest.rps_max,
+                manifest.descriptor_set.len(),
+                manifest.serial
+            )
+        }
+        Key::Node { part: Part::Keys, .. } => {
+            let keys: v1::NodeKeys = read(value)?;
+            let ids = keys.keys.iter().map(|key| hex(&key.key_id));
+            format!("keys {}", list(ids.collect()))
+        }
+        Key::Node { part: Part::Intent, .. } => {
+            let intent: v1::NodeIntent = read(value)?;
+            format!("intent stage={} drained={}", intent.stage().as_str_name(), intent.drained)
+        }
+        Key::Node { part: Part::Live(_), .. } => {
+            let live: v1::LiveEndpoint = read(value)?;
+            let report = live.report.unwrap_or_default();
+            format!(
+                "live address={} incarnation={:016x} ready={} draining={} gateway={}",
+                live.address,
+                live.incarnation,
+                list(report.ready.iter().map(|ready| ready.region.to_string()).collect()),
+                report.draining,
+                live.gateway
+            )
+        }
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
