@@ -138,7 +138,7 @@ impl Bound {
         );
         let (handle, registration) = join(&config, address, &parts);
         let goodbye = CancellationToken::new();
-        let registered = tasks.spawn(async_registration(registration, goodbye.clone()));
+        let registered = tasks.spawn(stay_registered(registration, goodbye.clone()));
         tasks.spawn(follow(Arc::clone(&parts.readiness), handle, parts.clone(), stop.clone()));
         tasks.close();
         let loaded = load::all(&config, &parts, &shutdown).await;
@@ -206,7 +206,7 @@ fn join(config: &Config, address: SocketAddr, parts: &Parts) -> (Option<Handle>,
     (Some(handle), Some((registration, feeds)))
 }
 
-async fn async_registration(joining: Joining, goodbye: CancellationToken) {
+async fn stay_registered(joining: Joining, goodbye: CancellationToken) {
     if let Some((registration, feeds)) = joining {
         register::run(registration, feeds, goodbye).await;
     }
@@ -248,10 +248,10 @@ async fn follow(readiness: Arc<Readiness>, handle: Option<Handle>, parts: Parts,
 }
 
 async fn changed(federation: &mut Option<watch::Receiver<v1::FederationKeys>>) -> v1::FederationKeys {
-    if let Some(federation) = federation {
-        if federation.changed().await.is_ok() {
-            return federation.borrow_and_update().clone();
-        }
+    if let Some(federation) = federation
+        && federation.changed().await.is_ok()
+    {
+        return federation.borrow_and_update().clone();
     }
     std::future::pending().await
 }

@@ -154,7 +154,7 @@ impl Config {
             let problem = error.message().trim_end().replace('\n', "; ");
             check.at(error.span().unwrap_or(0..0), problem)
         })?;
-        check.config(file, overrides)
+        check.config(&file, overrides)
     }
 }
 
@@ -175,7 +175,7 @@ impl Check<'_> {
         Error::Value { place: self.name.to_owned(), problem: problem.into() }
     }
 
-    fn config(&self, file: File, overrides: &Overrides) -> Result<Config, Error> {
+    fn config(&self, file: &File, overrides: &Overrides) -> Result<Config, Error> {
         let region = match (overrides.region, &file.region) {
             (Some(code), _) => {
                 routing(code).map_err(|why| self.value(format!("region (override): {why}")))?
@@ -198,7 +198,7 @@ impl Check<'_> {
             None if region::parent(region).is_none() => Role::Province,
             None => Role::City,
         };
-        let scopes = self.scopes(&file, region)?;
+        let scopes = self.scopes(file, region)?;
         let listen = match (&overrides.listen, &file.listen) {
             (Some(listen), _) => {
                 listen.parse().map_err(|_| self.value(format!("listen (override): {ADDRESS}")))?
@@ -217,10 +217,10 @@ impl Check<'_> {
             advertise: overrides.advertise.clone().or(file.advertise.clone()),
             data_dir: overrides.data_dir.clone().or(file.data_dir.clone()),
             holders,
-            populations: self.populations(&file, &scopes)?,
-            join: self.join(&file, overrides)?,
-            keys: self.keys(&file)?,
-            authorities: self.authorities(&file, &scopes)?,
+            populations: self.populations(file, &scopes)?,
+            join: self.join(file, overrides)?,
+            keys: self.keys(file)?,
+            authorities: self.authorities(file, &scopes)?,
             scopes,
         })
     }
