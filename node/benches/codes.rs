@@ -33,6 +33,15 @@ fn main() {
     println!("load {HOLDERS} holders   {:.2} s", began.elapsed().as_secs_f64());
     println!("memory per holder     {} bytes", resident_bytes().saturating_sub(before) / HOLDERS);
 
+    let mut lines = Vec::new();
+    for index in 0..HOLDERS {
+        population::write_line(&mut lines, &population::holder(region, index, 1)).expect("memory");
+    }
+    let began = Instant::now();
+    let read = population::read_lines("memory", &mut lines.as_slice(), |holder| table.load(&holder));
+    println!("read {} lines    {:.2} s", read.expect("lines of ours"), began.elapsed().as_secs_f64());
+    drop(lines);
+
     let clock = Clock::System;
     let keys = Arc::new(Own::open(None, &[region], &clock).expect("keys in memory"));
     let ring = Arc::new(Ring::default());

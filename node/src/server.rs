@@ -26,6 +26,10 @@ const PENDING_RESETS: usize = 20;
 const CONNECTIONS: usize = 4096;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE_WITHIN: Duration = Duration::from_secs(5);
+// A preface that came in pieces is looked at again after this long.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 // Out of file descriptors: wait for some to be given back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -69,6 +73,10 @@ async fn connection(stream: TcpStream, routes: Routes, end: End) {
         tracing::debug!(%error, "the connection ended before it began");
         return;
     }
+    tokio::select! {
+        () = end.goaway.cancelled() => return,
+        spoken = speaks_http2(&stream) => if !spoken { return },
+    }
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -97,5 +105,68 @@ async fn connection(stream: TcpStream, routes: Routes, end: End) {
     if let Err(error) = ended {
         // A peer that hangs up in its own way is no event of ours.
         tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+/// Waits for the preface, and leaves it for the connection to read. hyper itself waits for it
+/// without limit, so a silent peer would keep its place for ever.
+async fn speaks_http2(stream: &TcpStream) -> bool {
+    let whole = async {
+        let mut seen = [0; PREFACE.len()];
+        loop {
+            match stream.peek(&mut seen).await {
+                Ok(0) | Err(_) => return false,
+                Ok(n) if seen[..n] != PREFACE[..n] => return false,
+                Ok(n) if n == PREFACE.len() => return true,
+                Ok(_) => tokio::time::sleep(PREFACE_PAUSE).await,
+            }
+        }
+    };
+    tokio::time::timeout(PREFACE_WITHIN, whole).await.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    async fn server() -> (SocketAddr, End, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, end) = (listener.local_addr().unwrap(), End::default());
+        let task = tokio::spawn(serve(listener, Routes::default(), end.clone()));
+        (address, end, task)
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http2_is_closed_without_a_word() {
+        let (address, end, task) = server().await;
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.1\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(garbage).await.unwrap();
+            // Closing with unread bytes may reset; either way nothing is said.
+            assert_eq!(stream.read(&mut [0; 64]).await.unwrap_or(0), 0);
+        }
+        end.goaway.cancel();
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_preface_in_pieces_is_answered_and_a_silent_peer_does_not_delay_the_end() {
+        let (address, end, task) = server().await;
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.set_nodelay(true).unwrap();
+        slow.write_all(&PREFACE[..10]).await.unwrap();
+        tokio::task::yield_now().await;
+        slow.write_all(&PREFACE[10..]).await.unwrap();
+        // An empty SETTINGS frame.
+        slow.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut header = [0; 9];
+        slow.read_exact(&mut header).await.unwrap();
+        assert_eq!(header[3], 4, "the server's SETTINGS come first");
+        end.goaway.cancel();
+        end.abort.cancel();
+        task.await.unwrap();
     }
 }
