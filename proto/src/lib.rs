@@ -4,7 +4,8 @@
 //! - [`method`]: how a method is treated, read from any descriptor set;
 //! - [`region`]: the GB/T 2260 table and which region a code routes to;
 //! - [`metadata`]: names of the metadata keys on the wire;
-//! - [`reason`]: every machine-readable reason, with its gRPC code and fixed sentence.
+//! - [`reason`]: every machine-readable reason, with its gRPC code and fixed sentence;
+//! - [`sy1`]: the text of a live code.
 //!
 //! No I/O and no policy of either side lives here.
 
@@ -12,6 +13,7 @@ pub mod metadata;
 pub mod method;
 pub mod reason;
 pub mod region;
+pub mod sy1;
 
 /// Messages and services of the package `suiyue.v1`.
 #[allow(

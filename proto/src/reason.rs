@@ -71,6 +71,7 @@ reasons! {
     // What does a node refuse?
     FieldInvalid = "FIELD_INVALID", InvalidArgument, "a field of the request has a value that is not allowed";
     HolderNotFound = "HOLDER_NOT_FOUND", NotFound, "no such holder, or not for you";
+    RegionNotServed = "REGION_NOT_SERVED", FailedPrecondition, "this node does not answer for the region";
     NotReady = "NOT_READY", Unavailable, "the node has not loaded the holders of this region";
     TooStale = "TOO_STALE", Unavailable, "the data is older than max_staleness_s allows";
     NotAuthority = "NOT_AUTHORITY", FailedPrecondition, "this node does not decide for the region; the authority is named in the error details";

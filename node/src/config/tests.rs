@@ -1,0 +1,95 @@
+use super::*;
+
+fn load(text: &str) -> Result<Config, Error> {
+    Config::parse("node.toml", text, &Overrides::default())
+}
+
+const GOOD: &str = "region = 440100\nname = \"suikang\"\n";
+
+/// The text, appended to a good file, is refused with the line and words of the error.
+#[track_caller]
+fn check(text: &str, line: usize, expected: &str) {
+    let error = load(&format!("{GOOD}{text}")).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("node.toml, line {line}: ")), "{error}");
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn defaults_are_those_of_a_city_used_alone() {
+    let config = load(GOOD).unwrap();
+    assert_eq!((config.endpoint.as_str(), config.role), ("suikang-1", Role::City));
+    assert_eq!(config.scopes, [config.region]);
+    assert!(config.join.is_none() && config.data_dir.is_none());
+    assert_eq!(load("region = 440000\nname = \"y\"").unwrap().role, Role::Province);
+}
+
+#[test]
+fn a_wrong_field_is_named_with_its_line() {
+    check("colour = 1", 3, "unknown field `colour`");
+    check("\nrps_max = \"many\"", 4, "invalid type");
+    check("role = \"county\"", 3, "role: use \"city\" or \"province\"");
+    check("listen = \"9101\"", 3, "listen: an address and a port");
+    check("endpoint = \"A B\"", 3, "endpoint: 1 to 63 characters");
+    check("scopes = [440000]", 3, "scopes: 440000 is neither 440100 nor in it");
+    check("scopes = []", 3, "add the node's own region 440100");
+    check("[[population]]\nregion = 610100\nholders = 1", 4, "add it there");
+    check("[[population]]\nregion = 440106\nholders = 1", 4, "440106 belongs to 440100");
+    check("[[population]]\nregion = 440100\nholder = 1", 5, "unknown field `holder`");
+    check("[join]\ntoken = \"t\"", 3, "join.gateways: name at least one");
+    check("[join]\ngateways = [\"a:1\"]", 3, "set one of token and token_file");
+    check("[join]\ngateways = [\"a:1\"]\ntoken = \"t\\u0007\"", 3, "visible ASCII");
+    check("[join]\ngateways = [\"a:1\"]\ntoken_file = \"/nonexistent/token\"", 5, "join.token_file");
+    check("[[key]]\nid = \"zz\"\npublic_key = \"\"\nregions = []", 4, "key.id: 8 hex digits");
+    check("[[authority]]\nregion = 610100\nnode = \"x\"", 4, "authority.region");
+    check("name = \"again\"", 3, "duplicate key");
+}
+
+#[test]
+fn a_missing_field_is_named() {
+    let missing = |text| load(text).unwrap_err().to_string();
+    assert_eq!(missing("name = \"x\""), "node.toml: region is missing: set the node's own region code");
+    assert_eq!(missing("region = 440100"), "node.toml: name is missing: set the node's name");
+}
+
+#[test]
+fn overrides_win_over_the_file() {
+    let overrides = Overrides {
+        region: Some(610_100),
+        name: Some("xian".to_owned()),
+        listen: Some("127.0.0.1:7".to_owned()),
+        rps_max: Some(9),
+        gateways: vec!["b:2".to_owned()],
+        ..Overrides::default()
+    };
+    let text = format!("{GOOD}rps_max = 1\n[join]\ngateways = [\"a:1\"]\ntoken = \"t\"");
+    let config = Config::parse("node.toml", &text, &overrides).unwrap();
+    assert_eq!((config.region.get(), config.name.as_str(), config.rps_max), (610_100, "xian", 9));
+    assert_eq!((config.endpoint.as_str(), config.listen.port()), ("xian-1", 7));
+    assert_eq!(config.join.unwrap().gateways, ["b:2"]);
+    let bad = Overrides { listen: Some("x".to_owned()), ..Overrides::default() };
+    let error = Config::parse("node.toml", GOOD, &bad).unwrap_err().to_string();
+    assert!(error.starts_with("node.toml: listen (override): "), "{error}");
+}
+
+#[test]
+fn a_token_is_read_from_a_file_and_never_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "secret\n").unwrap();
+    let text = format!("{GOOD}[join]\ngateways = [\"a:1\"]\ntoken_file = {path:?}");
+    let config = load(&text).unwrap();
+    assert!(!format!("{config:?}").contains("secret"));
+    assert_eq!(config.join.unwrap().token, "secret");
+}
+
+#[test]
+fn the_examples_hold() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
+    for (name, region) in [("suikang", 440_100), ("yuekang", 440_000)] {
+        let path = examples.join(format!("node-{name}.toml"));
+        let config = Config::load(Some(&path), &Overrides::default()).unwrap();
+        assert_eq!((config.name.as_str(), config.region.get()), (name, region));
+    }
+    let error = Config::load(Some(Path::new("absent.toml")), &Overrides::default()).unwrap_err();
+    assert!(error.to_string().starts_with("absent.toml: "));
+}
