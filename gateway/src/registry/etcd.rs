@@ -2,7 +2,7 @@
 //!
 //! The only module that knows the client. One client a member, used in turn: a call that could not
 //! reach its member moves everybody on to the next one, which a balanced channel over all members
-//! would not do. Each error of the client is classed here ([`errors`]); above it nobody has to know
+//! would not do. Each error of the client is classed here (`errors`); above it nobody has to know
 //! what etcd's words mean.
 //!
 //! A watch advances only on events and on the store's periodic progress: a *requested* progress may run
@@ -258,4 +258,4 @@ impl Registry for Etcd {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

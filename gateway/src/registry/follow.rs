@@ -115,8 +115,11 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
                 Ok(()) => continue,
                 Err(error) => error,
             };
-            tracing::warn!(%error, "the registry is lost; the last table stays in force");
-            self.status.known().freshness.error = Some(error);
+            // Said once a loss, not once a try.
+            match self.status.known().freshness.error.replace(error.clone()) {
+                None => tracing::warn!(%error, "the registry is lost; the last table stays in force"),
+                Some(_) => tracing::debug!(%error, "the registry is still lost"),
+            }
             tokio::time::sleep(jittered(backoff, 0.0..1.0)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
@@ -160,8 +163,12 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
             let fresh =
                 listing.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect::<Entries>();
             let stale = std::mem::replace(&mut known.entries, fresh);
+            let was_lost = known.freshness.error.is_some();
             known.freshness =
                 Freshness { revision: listing.revision, confirmed: Some(Instant::now()), error: None };
+            if was_lost {
+                tracing::info!(revision = listing.revision, "the registry is back");
+            }
             let shown = |(key, _): &(&String, &Entry)| !self.prefix.is_presence(key);
             !stale.iter().filter(shown).eq(known.entries.iter().filter(shown))
         };

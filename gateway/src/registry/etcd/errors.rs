@@ -53,18 +53,8 @@ fn class(error: Etcd, doubtful: fn(String) -> Error) -> Error {
 
 /// The connection was refused or not made in time.
 fn never_sent(status: &Status) -> bool {
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() || error.is::<tonic::transport::Error>() && is_connect(error) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.source().is_some_and(|inner| inner.is::<tonic::ConnectError>())
+    let causes = std::iter::successors(std::error::Error::source(status), |error| error.source());
+    causes.into_iter().any(|error| error.is::<tonic::ConnectError>())
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@ use crate::registry::suite::{self, put, written};
 use std::process::{Child, Command, Stdio};
 
 /// A real etcd in a directory of its own, if `SUIYUE_ETCD_BIN` names the program; killed when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
+    command: Command,
     endpoint: String,
     _directory: tempfile::TempDir,
 }
@@ -17,33 +18,33 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let program = std::env::var_os("SUIYUE_ETCD_BIN")?;
         let directory = tempfile::tempdir().unwrap();
         let [client, peer] = [free_port(), free_port()].map(|port| format!("http://127.0.0.1:{port}"));
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("--data-dir")
             .arg(directory.path())
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args([
-                "--initial-cluster",
-                &format!("default={peer}"),
-                "--logger",
-                "zap",
-                "--log-level",
-                "error",
-            ])
+            .args(["--initial-cluster", &format!("default={peer}"), "--logger", "zap"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Some(Self { child, endpoint: client, _directory: directory })
+            .stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        Some(Self { child, command, endpoint: client, _directory: directory })
+    }
+
+    /// Kills it and starts it again on its own data.
+    pub(crate) fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = self.command.spawn().unwrap();
     }
 
     /// Connected once it answers; a dead member stands before it, as it may in a configuration.
-    async fn registry(&self) -> Etcd {
+    pub(crate) async fn registry(&self) -> Etcd {
         let dead = format!("http://127.0.0.1:{}", free_port());
         let registry = Etcd::connect(&[dead.as_str(), &self.endpoint]).await.unwrap();
         while registry.list("/").await.is_err() {
