@@ -43,6 +43,8 @@ pub mod table;
 
 pub mod registry;
 
+pub mod registrar;
+
 pub mod operator;
 
 pub mod admin;

@@ -1,0 +1,420 @@
+//! What happens while a node is registered?
+//!
+//! A session is one task that owns one live entry from the hello to its end, and is its only writer
+//! at this gateway. It ends only when the entry is gone, belongs to somebody else, or is left to the
+//! lease on purpose: an entry that nobody looks after would stay for as long as the gateway lives.
+
+use super::{
+    Shared,
+    admission::Admitted,
+    record::{self, Place, Written},
+};
+use crate::{registry::Error, table::Table};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use suiyue_proto::{
+    reason::Reason,
+    v1::{
+        Farewell, LiveEndpoint, RegionReady, RegisterRequest, RegisterResponse, Report, Welcome,
+        register_request, register_response::Message,
+    },
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+/// A registration is written within this time, or the node is told to try elsewhere.
+const ENROLL_WITHIN: Duration = Duration::from_secs(5);
+/// A node that says goodbye waits this long for the farewell.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
+/// A node that has not read an answer for this long is gone.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How soon a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Instants that data is complete up to move all the time; without any other change they are written
+/// this often, which is well inside the least lag that matters (60 s).
+const AS_OF_EVERY: Duration = Duration::from_secs(30);
+/// Missed heartbeats that break a stream.
+const MISSED: u32 = 3;
+
+/// Who holds which live entry at this gateway.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    holders: Mutex<HashMap<String, Holder>>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    incarnation: u64,
+    /// Revision at which it took the entry.
+    since: i64,
+    superseded: CancellationToken,
+}
+
+impl Sessions {
+    /// Makes a session the holder; of two the one that wrote later.
+    fn enter(&self, key: &str, holder: Holder) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        match holders.get(key) {
+            Some(present) if present.since > holder.since => holder.superseded.cancel(),
+            _ => {
+                if let Some(former) = holders.insert(key.to_owned(), holder) {
+                    former.superseded.cancel();
+                }
+            }
+        }
+    }
+
+    fn leave(&self, key: &str, since: i64) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if holders.get(key).is_some_and(|holder| holder.since == since) {
+            holders.remove(key);
+        }
+    }
+
+    /// Another session of this gateway looks after an entry with this incarnation.
+    fn is_held(&self, key: &str, incarnation: u64, since: i64) -> bool {
+        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.get(key).is_some_and(|holder| holder.incarnation == incarnation && holder.since != since)
+    }
+}
+
+/// Why a session's stream is over.
+#[derive(Debug)]
+enum End {
+    Goodbye,
+    Broken,
+    Superseded,
+    Draining,
+    Refused(Box<Status>),
+}
+
+/// One registration.
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    admitted: Admitted,
+    place: Place,
+    /// The entry as it should be.
+    live: LiveEndpoint,
+    /// Readiness as it was last written.
+    written: Report,
+    written_at: Instant,
+    /// Revision at which this session took the entry; 0: not yet.
+    since: i64,
+    /// Revision of our last write; 0: none is known.
+    mod_revision: i64,
+    lease: i64,
+    /// A write failed and is tried again at this instant.
+    retry_at: Option<Instant>,
+    superseded: CancellationToken,
+    answers: mpsc::Sender<Result<RegisterResponse, Status>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mut admitted: Admitted,
+        answers: mpsc::Sender<Result<RegisterResponse, Status>>,
+    ) -> Self {
+        let report = within_scopes(std::mem::take(&mut admitted.report), &admitted);
+        let live = LiveEndpoint {
+            address: admitted.address.clone(),
+            incarnation: admitted.incarnation,
+            report: Some(report.clone()),
+            gateway: shared.settings.gateway_id.clone(),
+        };
+        Self {
+            place: Place::of(&shared.settings.prefix, &admitted),
+            shared,
+            admitted,
+            live,
+            written: report,
+            written_at: Instant::now(),
+            since: 0,
+            mod_revision: 0,
+            lease: 0,
+            retry_at: None,
+            superseded: CancellationToken::new(),
+            answers,
+        }
+    }
+
+    /// The whole life of a registration.
+    pub(super) async fn run(mut self, inbound: Streaming<RegisterRequest>) {
+        let draining = self.shared.draining.clone();
+        let enrolled = tokio::select! {
+            enrolled = timeout(ENROLL_WITHIN, self.enroll()) => enrolled.unwrap_or_else(|_| Err(unavailable())),
+            () = draining.cancelled() => Err(Reason::GatewayDraining.status()),
+        };
+        if let Err(status) = enrolled {
+            let _gone = self.answers.send(Err(status)).await;
+            // A write whose outcome is unknown may have landed. A gateway that finishes leaves
+            // whatever stands there to its lease.
+            if !draining.is_cancelled() {
+                self.remove().await;
+            }
+            return;
+        }
+        let (node, endpoint) = (self.admitted.manifest.node.clone(), self.admitted.endpoint.clone());
+        tracing::info!(node, endpoint, "registered");
+        let end = self.serve(inbound).await;
+        tracing::info!(node, endpoint, ?end, "the registration stream is over");
+        match end {
+            End::Goodbye => self.part().await,
+            End::Superseded => self.say(Err(Reason::Superseded.status())).await,
+            End::Draining => self.say(Err(Reason::GatewayDraining.status())).await,
+            End::Refused(status) => {
+                self.say(Err(*status)).await;
+                self.linger().await;
+            }
+            End::Broken => self.linger().await,
+        }
+        self.shared.sessions.leave(&self.place.live, self.since);
+    }
+
+    /// Writes the registration and becomes the holder of the live entry.
+    async fn enroll(&mut self) -> Result<(), Status> {
+        let shared = self.shared.clone();
+        let mut leases = shared.lease.subscribe();
+        loop {
+            let lease = *leases.wait_for(Option::is_some).await.map_err(|_| unavailable())?;
+            self.lease = lease.unwrap_or_default();
+            let enroll =
+                record::enroll(&*shared.registry, &self.place, &self.admitted, &self.live, self.lease);
+            match enroll.await {
+                Ok(revision) => {
+                    (self.since, self.mod_revision) = (revision, revision);
+                    self.written_at = Instant::now();
+                    break;
+                }
+                Err(Error::LeaseGone) => {
+                    shared.lease.doubt(self.lease);
+                    let _ended = leases.wait_for(|now| *now != lease).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a node cannot be registered");
+                    return Err(unavailable());
+                }
+            }
+        }
+        let holder = Holder {
+            incarnation: self.live.incarnation,
+            since: self.since,
+            superseded: self.superseded.clone(),
+        };
+        shared.sessions.enter(&self.place.live, holder);
+        Ok(())
+    }
+
+    /// Until the stream is over.
+    async fn serve(&mut self, mut inbound: Streaming<RegisterRequest>) -> End {
+        let shared = self.shared.clone();
+        let (mut leases, mut keys, mut tables) =
+            (shared.lease.subscribe(), shared.keys.subscribe(), shared.tables.clone());
+        let welcome = Welcome {
+            gateway: shared.settings.gateway_id.clone(),
+            heartbeat_ms: millis(shared.settings.heartbeat),
+            lease_ms: millis(shared.settings.lease_ttl),
+        };
+        self.tell(Message::Welcome(welcome)).await;
+        // Sent at once, whether they have changed or not; and a lease that changed while we enrolled
+        // is noticed.
+        keys.mark_changed();
+        leases.mark_changed();
+        let mut heard = Instant::now();
+        loop {
+            let retry_at = self.retry_at;
+            let outcome = tokio::select! {
+                biased;
+                () = self.superseded.cancelled() => Err(End::Superseded),
+                () = shared.draining.cancelled() => Err(End::Draining),
+                message = inbound.message() => {
+                    heard = Instant::now();
+                    self.heard(message).await
+                }
+                Ok(()) = leases.changed() => {
+                    let lease = *leases.borrow_and_update();
+                    match lease.filter(|lease| *lease != self.lease) {
+                        Some(lease) => {
+                            self.lease = lease;
+                            self.put().await
+                        }
+                        None => Ok(()),
+                    }
+                }
+                () = async { sleep_until(retry_at.unwrap_or_else(Instant::now)).await }, if retry_at.is_some() => {
+                    self.put().await
+                }
+                Ok(()) = keys.changed() => {
+                    let keys = keys.borrow_and_update().as_ref().clone();
+                    self.tell(Message::Keys(keys)).await;
+                    Ok(())
+                }
+                Ok(()) = tables.changed() => match self.seen_in(&tables.borrow_and_update()) {
+                    Seen::Another => Err(End::Superseded),
+                    Seen::Ours | Seen::Nothing => Ok(()),
+                },
+                () = sleep_until(heard + shared.settings.heartbeat * MISSED) => Err(End::Broken),
+                () = self.answers.closed() => Err(End::Broken),
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    /// A message came, or the stream broke.
+    async fn heard(&mut self, message: Result<Option<RegisterRequest>, Status>) -> Result<(), End> {
+        let Ok(Some(request)) = message else { return Err(End::Broken) };
+        match request.message {
+            Some(register_request::Message::Report(report)) => self.report(report).await,
+            Some(register_request::Message::Goodbye(_)) => Err(End::Goodbye),
+            Some(register_request::Message::Hello(_)) => {
+                let details = [("field", "hello"), ("expected", "one hello a stream")];
+                Err(End::Refused(Box::new(Reason::ManifestInvalid.with(&details))))
+            }
+            // A kind of message that this version does not know: it counts as a sign of life.
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a report; most are heartbeats and change nothing in the registry.
+    async fn report(&mut self, report: Report) -> Result<(), End> {
+        let report = within_scopes(report, &self.admitted);
+        let regions = |report: &Report| report.ready.iter().map(|ready| ready.region).collect::<Vec<_>>();
+        let turned = regions(&report) != regions(&self.written) || report.draining != self.written.draining;
+        let moved = report != self.written && self.written_at.elapsed() >= AS_OF_EVERY;
+        self.live.report = Some(report);
+        if turned || moved {
+            return self.put().await;
+        }
+        let seen = self.seen_in(&self.shared.tables.borrow());
+        if seen == Seen::Nothing
+            && record::is_missing(&*self.shared.registry, &self.place.live).await.unwrap_or(false)
+        {
+            return self.put().await;
+        }
+        Ok(())
+    }
+
+    /// Writes the entry as it should be, under the lease in force. What fails is tried again.
+    async fn put(&mut self) -> Result<(), End> {
+        let registry = &*self.shared.registry;
+        match record::put(registry, &self.place.live, &self.live, self.mod_revision, self.lease).await {
+            Ok(Written::At(revision)) => {
+                self.mod_revision = revision;
+                self.written = self.live.report.clone().unwrap_or_default();
+                self.written_at = Instant::now();
+                self.retry_at = None;
+                Ok(())
+            }
+            Ok(Written::Superseded) => Err(End::Superseded),
+            Err(error) => {
+                if matches!(error, Error::LeaseGone) {
+                    self.shared.lease.doubt(self.lease);
+                }
+                self.retry_at = Some(Instant::now() + RETRY);
+                tracing::debug!(%error, "an entry was not written; it is tried again");
+                Ok(())
+            }
+        }
+    }
+
+    /// What a table that is as new as our last write says of this endpoint.
+    fn seen_in(&self, table: &Table) -> Seen {
+        if table.revision < self.mod_revision {
+            return Seen::Ours;
+        }
+        let node = table.nodes.get(self.admitted.manifest.node.as_str());
+        let endpoint =
+            node.and_then(|node| node.endpoints.iter().find(|e| *e.name == *self.admitted.endpoint));
+        match endpoint {
+            Some(endpoint) if endpoint.incarnation == self.live.incarnation => Seen::Ours,
+            Some(_) => Seen::Another,
+            None => Seen::Nothing,
+        }
+    }
+
+    /// The node leaves of its own will: its entry goes at once.
+    async fn part(&mut self) {
+        if timeout(FAREWELL_WITHIN, self.remove()).await.is_ok() {
+            self.tell(Message::Farewell(Farewell {})).await;
+        } else {
+            self.say(Err(unavailable())).await;
+            self.remove().await;
+        }
+    }
+
+    /// The stream broke, but the node may be well and on its way to another gateway.
+    async fn linger(&mut self) {
+        // Nobody reads answers any more: the caller's side of the stream is let go of.
+        self.answers = mpsc::channel(1).0;
+        tokio::select! {
+            () = tokio::time::sleep(self.shared.settings.lease_ttl) => {}
+            () = self.superseded.cancelled() => return,
+            () = self.shared.draining.cancelled() => return,
+        }
+        self.remove().await;
+    }
+
+    /// Deletes the entry if it is still ours, however long the registry takes. When this gateway
+    /// finishes meanwhile, the entry goes with its lease.
+    async fn remove(&mut self) {
+        let shared = self.shared.clone();
+        loop {
+            if self.superseded.is_cancelled()
+                || shared.sessions.is_held(&self.place.live, self.live.incarnation, self.since)
+            {
+                return;
+            }
+            let delete = record::delete(&*shared.registry, &self.place.live, &self.live, self.mod_revision);
+            let Err(error) = delete.await else { return };
+            tracing::debug!(%error, "an entry was not deleted; it is tried again");
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = self.superseded.cancelled() => return,
+                () = shared.draining.cancelled() => return,
+            }
+        }
+    }
+
+    async fn tell(&self, message: Message) {
+        self.say(Ok(RegisterResponse { message: Some(message) })).await;
+    }
+
+    /// A node that is gone or does not read is found out by its silence.
+    async fn say(&self, answer: Result<RegisterResponse, Status>) {
+        let _gone = timeout(ANSWER_WITHIN, self.answers.send(answer)).await;
+    }
+}
+
+/// What a table says of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Ours,
+    Another,
+    Nothing,
+}
+
+/// One entry a region, in the order of the regions, and none that the node may not speak for.
+fn within_scopes(report: Report, admitted: &Admitted) -> Report {
+    let scopes = &admitted.checked.scopes;
+    let ready =
+        report.ready.into_iter().filter(|ready| scopes.iter().any(|scope| scope.get() == ready.region));
+    let ready = ready.map(|ready| (ready.region, ready)).collect::<BTreeMap<_, RegionReady>>();
+    Report { ready: ready.into_values().collect(), draining: report.draining }
+}
+
+fn unavailable() -> Status {
+    Reason::RegistryUnavailable.status()
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
