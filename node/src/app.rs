@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::keys::own::{self, Own, Rotation};
 use crate::readiness::{Readiness, State};
 use crate::register::{self, Handle};
+use crate::scope::Scope;
 use crate::server::{self, End};
 use crate::store;
 use parts::Parts;
@@ -40,6 +41,8 @@ use tokio_util::task::TaskTracker;
 const LINGER: Duration = Duration::from_secs(1);
 const UPLOADS: Duration = Duration::from_secs(3);
 const IN_FLIGHT: Duration = Duration::from_secs(10);
+// An authority's data is complete up to now, and says so again this often.
+const REPORT: Duration = Duration::from_secs(5);
 const ROTATE: Duration = Duration::from_secs(600);
 
 /// Why a node does not start or does not go on.
@@ -201,7 +204,7 @@ fn join(config: &Config, address: SocketAddr, parts: &Parts) -> (Option<Handle>,
         address: config.advertise.clone().unwrap_or_else(|| address.to_string()),
         incarnation: rand::rng().random(),
     };
-    let report = report(&parts.readiness.watch().borrow());
+    let report = report(&parts.readiness.watch().borrow(), &parts.scope);
     let (handle, feeds) = register::channels(report, published(&parts.keys));
     (Some(handle), Some((registration, feeds)))
 }
@@ -215,17 +218,14 @@ async fn stay_registered(joining: Joining, goodbye: CancellationToken) {
 /// Carries readiness and keys out to the registration, and the federation's keys in.
 async fn follow(readiness: Arc<Readiness>, handle: Option<Handle>, parts: Parts, stop: CancellationToken) {
     let mut state = readiness.watch();
+    let mut again = tokio::time::interval(REPORT);
     let mut rotate = tokio::time::interval(ROTATE);
     let mut federation = handle.as_ref().map(|handle| handle.federation.clone());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            Ok(()) = state.changed() => {
-                let report = report(&state.borrow_and_update());
-                if let Some(handle) = &handle {
-                    handle.report.send_replace(report);
-                }
-            }
+            Ok(()) = state.changed() => tell(&handle, &state.borrow_and_update(), &parts.scope),
+            _ = again.tick() => tell(&handle, &state.borrow(), &parts.scope),
             keys = changed(&mut federation) => {
                 for why in parts.ring.set_federation(&keys.keys) {
                     tracing::warn!(%why, "a key of the federation cannot be used");
@@ -260,8 +260,16 @@ fn published(keys: &Own) -> Vec<v1::VerifyingKey> {
     keys.verifying().iter().map(v1::VerifyingKey::from).collect()
 }
 
-fn report(state: &State) -> v1::Report {
-    let ready = state.ready.iter();
-    let ready = ready.map(|(region, as_of)| v1::RegionReady { region: region.get(), as_of_unix_ms: *as_of });
+fn tell(handle: &Option<Handle>, state: &State, scope: &Scope) {
+    if let Some(handle) = handle {
+        handle.report.send_replace(report(state, scope));
+    }
+}
+
+fn report(state: &State, scope: &Scope) -> v1::Report {
+    let ready = state.ready.iter().map(|(region, loaded)| v1::RegionReady {
+        region: region.get(),
+        as_of_unix_ms: scope.served(*region).map_or(*loaded, |served| served.as_of_unix_ms),
+    });
     v1::Report { ready: ready.collect(), draining: state.draining }
 }

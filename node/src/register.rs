@@ -311,4 +311,4 @@ async fn send(say: &Sayer, message: Say) -> Result<(), Status> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,6 +3,7 @@
 mod bad_calls;
 mod drain;
 mod health;
+mod join;
 mod scans;
 mod status;
 mod verdicts;

@@ -5,7 +5,7 @@
 //! after the code was issued counts at once.
 //! The list is bounded: at most [`CAPACITY`] codes are remembered, which is 35,000 a second over
 //! two minutes. Beyond that the oldest are forgotten early, and such a code is judged by what was
-//! signed. The memory is taken as it is needed, 40 bytes a code.
+//! signed. The memory is taken as it is needed, 36 bytes a code.
 
 use crate::population::Subject;
 use std::collections::VecDeque;

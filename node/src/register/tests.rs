@@ -8,7 +8,7 @@ use tonic::Response;
 type Answer = Result<v1::RegisterResponse, Status>;
 
 /// One stream as the registrar sees it.
-struct Stream {
+pub(crate) struct Stream {
     token: String,
     heard: Streaming<v1::RegisterRequest>,
     answer: mpsc::Sender<Answer>,
@@ -36,7 +36,7 @@ impl RegistryService for Registrar {
 }
 
 /// A registrar on a free port; it hands its streams to the test.
-async fn registrar() -> (String, mpsc::Receiver<Stream>, crate::server::End) {
+pub(crate) async fn registrar() -> (String, mpsc::Receiver<Stream>, crate::server::End) {
     let (streams, seen) = mpsc::channel(8);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -62,23 +62,23 @@ fn ready(region: u32) -> v1::Report {
 }
 
 impl Stream {
-    async fn hear(&mut self) -> Say {
+    pub(crate) async fn hear(&mut self) -> Say {
         self.heard.message().await.unwrap().unwrap().message.unwrap()
     }
 
     /// The next message that is no heartbeat.
-    async fn hello(&mut self) -> v1::Hello {
+    pub(crate) async fn hello(&mut self) -> v1::Hello {
         match self.hear().await {
             Say::Hello(hello) => hello,
             other => panic!("{other:?} came before the hello"),
         }
     }
 
-    async fn say(&self, message: Heard) {
+    pub(crate) async fn say(&self, message: Heard) {
         self.answer.send(Ok(v1::RegisterResponse { message: Some(message) })).await.unwrap();
     }
 
-    async fn welcome(&self, heartbeat_ms: u32) {
+    pub(crate) async fn welcome(&self, heartbeat_ms: u32) {
         let gateway = "gw-1".to_owned();
         self.say(Heard::Welcome(v1::Welcome { gateway, heartbeat_ms, lease_ms: 15_000 })).await;
     }
