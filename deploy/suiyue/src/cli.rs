@@ -53,6 +53,7 @@ pub enum LogFormat {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and it is made once")]
 pub enum Command {
     /// Run a gateway until SIGTERM or Ctrl-C drains it.
     Gateway(Gateway),
