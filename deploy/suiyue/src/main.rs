@@ -1,1 +1,90 @@
-fn main() {}
+//! Which part does the command line ask for, and how does the process end?
+
+use clap::Parser as _;
+use std::{future::Future, process::ExitCode};
+use suiyue::{
+    cli::{Cli, CodeVerb, Command, Demo, Load, Node, NodeVerb, Region, Registry, Route},
+    demo,
+    exit::{self, Exit},
+    serve,
+    verbs::{self, code, output::Format, route},
+};
+
+/// 11 to 14 % fewer instructions a call than the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("suiyue: {error:#}");
+            exit::of_error(&error).into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Exit> {
+    serve::logging::install(cli.log_format, &cli.log)?;
+    match cli.command {
+        Command::Gateway(flags) => serve::gateway::run(&flags).map(done),
+        Command::Node(Node { verb: None, run }) => serve::node::run(&run).map(done),
+        Command::Node(Node { verb: Some(verb), .. }) => node(verb),
+        Command::Region(Region::List { ask, all }) => {
+            here(verbs::regions::list(&ask.gateways(), all, ask.output)).map(done)
+        }
+        Command::Registry(Registry::Dump { ask }) => {
+            here(verbs::registry::dump(&ask.gateways(), ask.output)).map(done)
+        }
+        Command::Route(Route::Explain { ask, region, class, subject, plan }) => {
+            let question = route::Question { region, class, subject, plan };
+            here(route::explain(&ask.gateways(), question, ask.output)).map(done)
+        }
+        Command::Code(verb) => code(verb),
+        Command::Load(flags) => load(&flags),
+        Command::Demo(flags) => play(&flags),
+    }
+}
+
+fn node(verb: NodeVerb) -> anyhow::Result<Exit> {
+    match verb {
+        NodeVerb::Run(flags) => serve::node::run(&flags).map(done),
+        NodeVerb::List { ask, region } => {
+            let region = region.map_or(0, suiyue_proto::region::Code::get);
+            here(verbs::nodes::list(&ask.gateways(), region, ask.output)).map(done)
+        }
+        NodeVerb::Seed(flags) => verbs::seed::seed(&flags).map(done),
+    }
+}
+
+fn code(verb: CodeVerb) -> anyhow::Result<Exit> {
+    match verb {
+        CodeVerb::Show { server, region, subject, text, output } => {
+            let how = match (text, output) {
+                (true, _) => code::Show::Text,
+                (false, Format::Json) => code::Show::Json,
+                (false, Format::Table) => code::Show::Drawing,
+            };
+            here(code::show(&server.servers(), region, subject, how))
+        }
+        CodeVerb::Verify { server, code, output } => here(code::verify(&server.servers(), &code, output)),
+    }
+}
+
+fn load(flags: &Load) -> anyhow::Result<Exit> {
+    here(verbs::load::run(flags))
+}
+
+fn play(flags: &Demo) -> anyhow::Result<Exit> {
+    here(demo::run(flags))
+}
+
+/// Runs a verb on this thread: it waits for answers, it does not compute.
+fn here<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+fn done((): ()) -> Exit {
+    Exit::Done
+}

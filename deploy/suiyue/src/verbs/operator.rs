@@ -1,0 +1,167 @@
+//! Which gateway answers an operator?
+//!
+//! The first of the list that can be reached, each given two seconds. Only a failed connection moves
+//! on to the next: an answer, also a refusal, is an answer.
+
+use super::refusal;
+use anyhow::{Context as _, anyhow, bail};
+use std::{error::Error as _, time::Duration};
+use suiyue_proto::v1::{
+    DumpRegistryRequest, DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, ListNodesRequest,
+    ListNodesResponse, ListRegionsRequest, ListRegionsResponse, TableInfo,
+    operator_service_client::OperatorServiceClient,
+};
+use tonic::{Response, Status, transport::Channel, transport::Endpoint};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A full dump of a large federation is larger than tonic's 4 MiB.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// A connection to the operator API of one gateway.
+pub struct Operator {
+    client: OperatorServiceClient<Channel>,
+    address: String,
+}
+
+/// Opens a channel to the first address that can be reached; says which one it was.
+///
+/// # Errors
+/// When no address can be reached: names each with its cause.
+pub async fn connect_any(addresses: &[String], flag: &str) -> anyhow::Result<(Channel, String)> {
+    let mut causes = Vec::new();
+    for address in addresses {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .with_context(|| format!("{flag}: {address:?} is no host:port"))?
+            .tcp_nodelay(true)
+            .timeout(ANSWER_WITHIN)
+            .connect_timeout(CONNECT_WITHIN);
+        match tokio::time::timeout(CONNECT_WITHIN, endpoint.connect()).await {
+            Ok(Ok(channel)) => return Ok((channel, address.clone())),
+            Ok(Err(error)) => causes.push(format!("{address}: {}", root_cause(&error))),
+            Err(_) => causes.push(format!("{address}: no answer within {} s", CONNECT_WITHIN.as_secs())),
+        }
+    }
+    bail!("no gateway can be reached ({}): check {flag}, and that the gateway is running", causes.join("; "))
+}
+
+fn root_cause(error: &tonic::transport::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    if error.source().is_some() { cause.to_string() } else { error.to_string() }
+}
+
+impl Operator {
+    /// Connects to the first gateway that can be reached.
+    ///
+    /// # Errors
+    /// When none can: names each address with its cause.
+    pub async fn connect(gateways: &[String]) -> anyhow::Result<Self> {
+        let (channel, address) = connect_any(gateways, "--gateway").await?;
+        let client = OperatorServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+        Ok(Self { client, address })
+    }
+
+    /// Nodes of a region, or of all (0).
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn nodes(&mut self, region: u32) -> anyhow::Result<ListNodesResponse> {
+        let answer = self.client.list_nodes(ListNodesRequest { region }).await;
+        self.answered("ListNodes", answer)
+    }
+
+    /// Regions that are served, or all.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn regions(&mut self, all: bool) -> anyhow::Result<ListRegionsResponse> {
+        let answer = self.client.list_regions(ListRegionsRequest { all }).await;
+        self.answered("ListRegions", answer)
+    }
+
+    /// Where calls go.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn explain(&mut self, asked: ExplainRouteRequest) -> anyhow::Result<ExplainRouteResponse> {
+        let answer = self.client.explain_route(asked).await;
+        self.answered("ExplainRoute", answer)
+    }
+
+    /// Every key of the registry.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn dump(&mut self) -> anyhow::Result<DumpRegistryResponse> {
+        let answer = self.client.dump_registry(DumpRegistryRequest {}).await;
+        self.answered("DumpRegistry", answer)
+    }
+
+    fn answered<T>(&self, method: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| anyhow!("{method} at {}: {}", self.address, refusal::describe(&status)))
+    }
+}
+
+/// The line below a table that says what it was made from.
+#[must_use]
+pub fn footer(table: Option<&TableInfo>) -> String {
+    let Some(table) = table else { return String::new() };
+    let source = super::output::word(table.source().as_str_name(), "TABLE_SOURCE_");
+    let age = super::output::age(table.age_ms);
+    let mut text = format!(
+        "gateway {}, table from {source} at revision {} ({age} old), plan {}",
+        table.gateway, table.revision, table.plan
+    );
+    for key in &table.quarantined {
+        text.push_str(&format!("\nquarantined: {}: {}", key.key, key.reason));
+    }
+    text
+}
+
+/// The same for a program.
+#[derive(Debug, serde::Serialize)]
+pub struct TableDocument {
+    /// The gateway that answered.
+    pub gateway: String,
+    /// Where its table comes from.
+    pub source: String,
+    /// Registry revision of the table.
+    pub revision: i64,
+    /// Milliseconds since the registry last confirmed it.
+    pub age_ms: u64,
+    /// Generation of the plan in force.
+    pub plan: u64,
+    /// Keys that could not be used.
+    pub quarantined: Vec<QuarantinedDocument>,
+}
+
+/// A registry key that could not be used.
+#[derive(Debug, serde::Serialize)]
+pub struct QuarantinedDocument {
+    /// The key.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&TableInfo> for TableDocument {
+    fn from(table: &TableInfo) -> Self {
+        let quarantined = table
+            .quarantined
+            .iter()
+            .map(|q| QuarantinedDocument { key: q.key.clone(), reason: q.reason.clone() });
+        Self {
+            gateway: table.gateway.clone(),
+            source: super::output::word(table.source().as_str_name(), "TABLE_SOURCE_"),
+            revision: table.revision,
+            age_ms: table.age_ms,
+            plan: table.plan,
+            quarantined: quarantined.collect(),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What does a refused call tell the person at the terminal?
+//!
+//! The fixed sentence, the reason word that programs use, and the details of `ErrorInfo`:
+//! `no such region in GB/T 2260 [NOT_FOUND REGION_UNKNOWN; region=999999]`.
+
+use crate::load::record::code_word;
+use suiyue_proto::reason::Reason;
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+/// A refused call in one line.
+#[must_use]
+pub fn describe(status: &Status) -> String {
+    let mut marks = code_word(status.code()).to_owned();
+    if let Some(info) = status.get_details_error_info() {
+        marks.push(' ');
+        marks.push_str(&info.reason);
+        let mut details: Vec<_> = info.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        details.sort();
+        if !details.is_empty() {
+            marks.push_str("; ");
+            marks.push_str(&details.join(", "));
+        }
+    }
+    let advice = Reason::of(status).and_then(advice).map(|advice| format!(": {advice}")).unwrap_or_default();
+    format!("{} [{marks}]{advice}", status.message())
+}
+
+/// What to do about it, where that is not in the sentence.
+const fn advice(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::RegionUnknown => Some("see `suiyue region list --all` for the codes"),
+        Reason::RegionNotJoined => Some("see `suiyue region list` for the regions that are served"),
+        Reason::NoNodeAvailable => Some("see `suiyue node list` for the health of its nodes"),
+        Reason::HolderNotFound => Some("the subject comes from the region's own sign-in"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_shows_sentence_reason_details_and_advice() {
+        let status = Reason::RegionUnknown.with(&[("region", "999999")]);
+        let text = describe(&status);
+        assert!(text.starts_with(Reason::RegionUnknown.text()), "{text}");
+        assert!(text.contains("[NOT_FOUND REGION_UNKNOWN; region=999999]"), "{text}");
+        assert!(text.contains("suiyue region list --all"), "{text}");
+    }
+
+    #[test]
+    fn a_foreign_status_is_shown_as_it_is() {
+        assert_eq!(describe(&Status::internal("boom")), "boom [INTERNAL]");
+    }
+}
