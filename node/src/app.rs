@@ -218,6 +218,8 @@ async fn stay_registered(joining: Joining, goodbye: CancellationToken) {
 /// Carries readiness and keys out to the registration, and the federation's keys in.
 async fn follow(readiness: Arc<Readiness>, handle: Option<Handle>, parts: Parts, stop: CancellationToken) {
     let mut state = readiness.watch();
+    // The holders may have been loaded before this task was polled first.
+    state.mark_changed();
     let mut again = tokio::time::interval(REPORT);
     let mut rotate = tokio::time::interval(ROTATE);
     let mut federation = handle.as_ref().map(|handle| handle.federation.clone());
