@@ -180,13 +180,8 @@ impl Bound {
         let workers = Workers::start(&config, &public, &metrics, &snapshots, &stages)?;
         let page = Admin { metrics: metrics.clone(), snapshots, draining: shutdown.clone() };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
-        let accept = listener::accept(
-            data,
-            workers.deal,
-            metrics,
-            config.limits.connections,
-            stages.closing.clone(),
-        );
+        let accept =
+            listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());
         tracing::info!(id = %config.id, data = %addresses.data, control = %addresses.control,
             admin = %addresses.admin, workers = config.workers, "gateway serves");
         let acceptor = tokio::spawn(accept);

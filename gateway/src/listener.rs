@@ -120,7 +120,8 @@ async fn drive(worker: Rc<Worker>, mut connection: Connection<Io, bytes::Bytes>)
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    tokio::task::spawn_local(proxy::serve(worker.clone(), request, respond));
+                    // Boxed: the runtime moves a task's future three times in its life.
+                    tokio::task::spawn_local(Box::pin(proxy::serve(worker.clone(), request, respond)));
                 }
                 Some(Err(_)) | None => return,
             },

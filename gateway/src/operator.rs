@@ -70,7 +70,8 @@ impl OperatorService for Operator {
                 available: route.is_some_and(|r| {
                     r.candidates.iter().any(|c| c.share > 0.0 && c.reason != plan::Reason::FailOpen)
                 }),
-                nodes: route.map_or_else(Vec::new, |r| r.candidates.iter().map(|c| c.node.to_string()).collect()),
+                nodes: route
+                    .map_or_else(Vec::new, |r| r.candidates.iter().map(|c| c.node.to_string()).collect()),
             })
         });
         Ok(Response::new(v1::ListRegionsResponse { regions: regions.collect() }))

@@ -46,6 +46,8 @@ pub struct Call {
     pub worker: Rc<Worker>,
     /// When its headers arrived.
     pub start: Instant,
+    /// The clock as last read: it stands still while the call does not wait.
+    pub now: Instant,
     /// What was asked.
     pub asked: Asked,
     /// The way back.
@@ -70,18 +72,16 @@ pub async fn serve(worker: Rc<Worker>, request: Request<RecvStream>, mut respond
     if let Some(status) = intake::not_grpc(&head) {
         return answer::http(&mut respond, status);
     }
-    if worker.services.serve(head.uri.path()) {
-        return local::serve(&worker.services, head, body, respond).await;
-    }
     let view = worker.view();
-    let asked = match intake::read(&view.snapshot, head, start) {
-        Ok(asked) => asked,
+    let asked = match intake::read(&view.snapshot, &worker.services, head, start) {
+        Ok(Ok(asked)) => asked,
+        Ok(Err(head)) => return Box::pin(local::serve(&worker.services, head, body, respond)).await,
         Err(refusal) => return refuse(&worker, None, start, &mut respond, &refusal),
     };
-    let mut call = Call { worker, start, asked, respond };
+    let mut call = Call { worker, start, now: start, asked, respond };
     let result = match call.asked.method.shape {
         Shape::Unary => unary::serve(&mut call, &view, body).await,
-        _ => stream::serve(&mut call, &view, body).await,
+        _ => Box::pin(stream::serve(&mut call, &view, body)).await,
     };
     if let Err(Stop::Refuse(refusal)) = result {
         refuse(&call.worker, Some(&call.asked), start, &mut call.respond, &refusal);

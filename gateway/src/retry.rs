@@ -63,7 +63,7 @@ pub fn decide(failure: Failure, progress: Progress) -> Decision {
     }
 }
 
-/// Retries allowed: a tenth of the requests, at least [`FLOOR`] a second where requests are few.
+/// Retries allowed: a tenth of the requests, at least three a second where requests are few.
 #[derive(Debug)]
 pub struct Budget {
     /// In tenths of a retry, so that a request deposits one.

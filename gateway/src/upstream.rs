@@ -50,7 +50,7 @@ pub struct Pool {
 }
 
 /// One HTTP/2 connection.
-struct Line {
+pub struct Line {
     sender: RefCell<SendRequest<Bytes>>,
     in_flight: Cell<usize>,
     /// The peer's limit when last looked.
@@ -61,7 +61,6 @@ struct Line {
 
 /// A call on a connection: counts as in flight until dropped.
 pub struct Lease {
-    pool: Rc<Pool>,
     line: Rc<Line>,
 }
 
@@ -103,17 +102,14 @@ impl Pool {
         Some(pool)
     }
 
-    /// Opens a stream, at once where a connection is ready; waits at most [`CONNECT_LIMIT`] for a
-    /// connection being opened. `end`: the request has no body.
+    /// A connection with room for a stream, at once where there is one; waits at most
+    /// a second for one being opened.
     ///
-    /// Cancel safe: dropping the future sends nothing.
+    /// Cancel safe.
     ///
     /// # Errors
     /// [`NotSent`]: the endpoint cannot be reached, or takes no stream at present.
-    pub async fn send(self: &Rc<Self>, request: Request<()>, end: bool) -> Result<Opened, NotSent> {
-        if let Some(line) = self.line() {
-            return self.start(line, request, end);
-        }
+    pub async fn connected(&self) -> Result<Rc<Line>, NotSent> {
         if self.down.get() {
             self.wanted.notify_one();
             return Err(NotSent);
@@ -121,14 +117,12 @@ impl Pool {
         let opened = self.opened.notified();
         self.wanted.notify_one();
         let _ = timeout(CONNECT_LIMIT, opened).await;
-        match self.line() {
-            Some(line) => self.start(line, request, end),
-            None => Err(NotSent),
-        }
+        self.line().ok_or(NotSent)
     }
 
-    /// The least loaded line with room.
-    fn line(&self) -> Option<Rc<Line>> {
+    /// The least loaded line with room; `None` asks the keeper for another one.
+    #[must_use]
+    pub fn line(&self) -> Option<Rc<Line>> {
         let lines = self.lines.borrow();
         let line = lines.iter().filter(|line| !line.retired.get()).min_by_key(|line| line.in_flight.get())?;
         if line.in_flight.get() >= line.limit.get() {
@@ -141,7 +135,11 @@ impl Pool {
         Some(line.clone())
     }
 
-    fn start(self: &Rc<Self>, line: Rc<Line>, request: Request<()>, end: bool) -> Result<Opened, NotSent> {
+    /// Opens a stream. `end`: the request has no body.
+    ///
+    /// # Errors
+    /// [`NotSent`]: the connection takes no stream any more.
+    pub fn start(&self, line: Rc<Line>, request: Request<()>, end: bool) -> Result<Opened, NotSent> {
         let mut sender = line.sender.borrow_mut();
         let mut cx = Context::from_waker(Waker::noop());
         match sender.poll_ready(&mut cx) {
@@ -160,19 +158,11 @@ impl Pool {
         };
         drop(sender);
         line.in_flight.set(line.in_flight.get() + 1);
-        Ok(Opened { lease: Lease { pool: self.clone(), line }, response, body })
+        Ok(Opened { lease: Lease { line }, response, body })
     }
 
     fn has_room(&self) -> bool {
         self.lines.borrow().iter().any(|line| !line.retired.get() && line.in_flight.get() < line.limit.get())
-    }
-}
-
-impl Lease {
-    /// The pool of the endpoint that the call went to.
-    #[must_use]
-    pub fn pool(&self) -> &Rc<Pool> {
-        &self.pool
     }
 }
 

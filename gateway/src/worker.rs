@@ -8,7 +8,7 @@ use crate::{
     admission::{Limits, Load},
     health::Vitals,
     listener,
-    proxy::local::Services,
+    proxy::{attempt::Timeouts, local::Services},
     retry::Budget,
     snapshot::Snapshot,
     telemetry::{Metrics, Recent},
@@ -63,6 +63,8 @@ pub struct Worker {
     pub refused: Recent,
     /// Services that the gateway answers itself.
     pub services: Services,
+    /// Values of `grpc-timeout`.
+    pub timeouts: Timeouts,
     /// What is admitted.
     pub limits: Limits,
     /// Calls in flight.
@@ -113,6 +115,7 @@ impl Worker {
             metrics: inbox.metrics,
             refused: Recent::default(),
             services: inbox.services,
+            timeouts: Timeouts::default(),
             limits: inbox.limits,
             load: Load::default(),
             tls: inbox.tls,

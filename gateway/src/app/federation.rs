@@ -75,4 +75,3 @@ impl Joined {
         tokio::join!(self.following, self.registrar.run(shutdown), stop);
     }
 }
-

@@ -37,7 +37,11 @@ pub(super) fn public(operator: &Operator, shutdown: &CancellationToken) -> Servi
     let routes = Routes::new(health).add_service(OperatorServiceServer::new(operator.clone()));
     Services::new(
         reflection(routes),
-        &["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"],
+        &[
+            "/grpc.health.v1.Health/",
+            "/grpc.reflection.v1.ServerReflection/",
+            "/grpc.reflection.v1alpha.ServerReflection/",
+        ],
         &["/suiyue.v1.OperatorService/ListRegions"],
     )
 }

@@ -11,7 +11,8 @@ use suiyue_proto::v1;
 
 /// One entry as text. A value that cannot be read says so, and why.
 pub(super) fn text(prefix: &Prefix, entry: &Entry) -> v1::RegistryEntry {
-    let decoded = prefix.parse(&entry.key).map_err(|e| e.to_string()).and_then(|key| decode(&key, &entry.value));
+    let decoded =
+        prefix.parse(&entry.key).map_err(|e| e.to_string()).and_then(|key| decode(&key, &entry.value));
     let invalid = decoded.is_err();
     v1::RegistryEntry {
         key: entry.key.clone(),
@@ -35,7 +36,10 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
         }
         Key::Gateway(_) => {
             let presence: v1::GatewayPresence = read(value)?;
-            format!("gateway control={} applied_revision={}", presence.control_address, presence.applied_revision)
+            format!(
+                "gateway control={} applied_revision={}",
+                presence.control_address, presence.applied_revision
+            )
         }
         Key::Node { part: Part::Spec, .. } => {
             let manifest = read::<v1::NodeSpec>(value)?.manifest.unwrap_or_default();

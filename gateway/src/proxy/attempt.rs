@@ -12,13 +12,13 @@ use crate::{
     snapshot::{Resolved, Target},
     telemetry::AnswerReason,
     timer::Timer,
-    upstream::{NotSent, Opened, Pool},
+    upstream::{Line, Opened, Pool},
     worker::View,
 };
-use http::{HeaderMap, HeaderValue, Request, Uri, Version, uri};
+use http::{HeaderValue, Request, Uri, Version, uri};
 use std::{
+    cell::RefCell,
     future::poll_fn,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::Poll,
@@ -27,7 +27,7 @@ use std::{
 use suiyue_proto::{metadata, method::Access, reason::Reason};
 
 /// Answers must be on their way this long before the caller's deadline.
-const MARGIN: Duration = Duration::from_millis(10);
+pub const MARGIN: Duration = Duration::from_millis(10);
 
 /// Where an attempt goes.
 #[derive(Clone, Copy)]
@@ -120,16 +120,16 @@ pub struct Try {
 }
 
 impl Try {
-    fn begin(pool: Rc<Pool>) -> Self {
+    fn begin(pool: Rc<Pool>, now: Instant) -> Self {
         pool.vitals.begin();
-        Self { pool, sent: Instant::now(), finished: false }
+        Self { pool, sent: now, finished: false }
     }
 
     /// The node answered.
-    pub fn done(&mut self) {
+    pub fn done(&mut self, now: Instant) {
         if !self.finished {
             self.finished = true;
-            self.pool.vitals.end(Some(self.sent.elapsed()));
+            self.pool.vitals.end(Some(now.saturating_duration_since(self.sent)));
         }
     }
 }
@@ -152,10 +152,12 @@ impl Call {
         timer: &mut Option<Timer>,
         mut ready: impl FnMut(&mut std::task::Context<'_>) -> Poll<T>,
     ) -> Result<T, Interrupt> {
-        poll_fn(|cx| {
+        let mut waited = false;
+        let result = poll_fn(|cx| {
             if let Poll::Ready(value) = ready(cx) {
                 return Poll::Ready(Ok(value));
             }
+            waited = true;
             if self.respond.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Interrupt::Gone));
             }
@@ -164,7 +166,11 @@ impl Call {
                 None => Poll::Pending,
             }
         })
-        .await
+        .await;
+        if waited {
+            self.now = Instant::now();
+        }
+        result
     }
 
     /// Opens the stream of one attempt. `Ok(None)`: nothing was sent.
@@ -173,14 +179,26 @@ impl Call {
     /// The caller hung up, or less time is left than an answer takes.
     pub async fn open(&mut self, view: &View, vitals: &Arc<Vitals>) -> Result<Option<(Try, Opened)>, Stop> {
         let Some(pool) = view.pool(vitals) else { return Ok(None) };
+        let line = match pool.line() {
+            Some(line) => line,
+            None => match self.connected(pool).await? {
+                Some(line) => line,
+                None => return Ok(None),
+            },
+        };
         let request = self.request(pool)?;
+        let attempt = Try::begin(pool.clone(), self.now);
+        Ok(pool.start(line, request, false).ok().map(|opened| (attempt, opened)))
+    }
+
+    /// Waits for a connection to the endpoint.
+    #[cold]
+    async fn connected(&mut self, pool: &Rc<Pool>) -> Result<Option<Rc<Line>>, Stop> {
         let mut timer = self.asked.deadline.map(|at| self.worker.wheel.arm(at));
-        let attempt = Try::begin(pool.clone());
-        let mut sending = std::pin::pin!(pool.send(request, false));
-        let sent = self.wait(&mut timer, |cx| Pin::as_mut(&mut sending).poll(cx)).await;
-        match sent {
-            Ok(Ok(opened)) => Ok(Some((attempt, opened))),
-            Ok(Err(NotSent)) => Ok(None),
+        let mut opening = Box::pin(pool.connected());
+        let line = self.wait(&mut timer, |cx| opening.as_mut().poll(cx)).await;
+        match line {
+            Ok(line) => Ok(line.ok()),
             Err(Interrupt::Gone) => Err(Stop::Gone),
             Err(Interrupt::TimeUp) => Err(Reason::DeadlineExceeded.into()),
         }
@@ -198,25 +216,36 @@ impl Call {
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.asked.headers.clone();
         if let Some(deadline) = self.asked.deadline {
-            let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(MARGIN);
+            let left = deadline.saturating_duration_since(self.now).saturating_sub(MARGIN);
             if left.is_zero() {
                 return Err(Reason::DeadlineExceeded);
             }
-            set_timeout(request.headers_mut(), left);
+            request.headers_mut().insert(metadata::GRPC_TIMEOUT, self.worker.timeouts.value(left));
         }
         Ok(request)
     }
 }
 
-/// Writes `grpc-timeout`, in milliseconds where eight digits suffice.
-fn set_timeout(headers: &mut HeaderMap, left: Duration) {
-    let millis = left.as_millis().max(1);
-    let text = if millis <= 99_999_999 {
-        format!("{millis}m")
-    } else {
-        format!("{}S", left.as_secs().min(99_999_999))
-    };
-    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(text)) {
-        headers.insert(metadata::GRPC_TIMEOUT, value);
+/// Writes `grpc-timeout`, and remembers the last one: calls of one class mostly have the same.
+#[derive(Debug, Default)]
+pub struct Timeouts(RefCell<Option<(u128, HeaderValue)>>);
+
+impl Timeouts {
+    /// The value for a time, in milliseconds where eight digits suffice.
+    fn value(&self, left: Duration) -> HeaderValue {
+        let millis = left.as_millis().max(1);
+        let mut last = self.0.borrow_mut();
+        if let Some((_, value)) = last.as_ref().filter(|(known, _)| *known == millis) {
+            return value.clone();
+        }
+        let text = if millis <= 99_999_999 {
+            format!("{millis}m")
+        } else {
+            format!("{}S", left.as_secs().min(99_999_999))
+        };
+        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+            .expect("digits and a letter are a header value");
+        *last = Some((millis, value.clone()));
+        value
     }
 }

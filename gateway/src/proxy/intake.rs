@@ -3,7 +3,7 @@
 //! Reads the headers of a call: is it gRPC, which method, how long may it take, which region. Nothing
 //! of the body is read here. What a caller may not set is stripped.
 
-use crate::snapshot::Snapshot;
+use crate::{proxy::local::Services, snapshot::Snapshot};
 use http::{HeaderMap, Method as Verb, StatusCode, header, request::Parts, uri::PathAndQuery};
 use std::{
     sync::Arc,
@@ -84,16 +84,23 @@ pub fn not_grpc(head: &Parts) -> Option<StatusCode> {
     (!grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }
 
-/// Reads what is asked.
+/// Reads what is asked. The headers are given back where the gateway itself answers.
 ///
 /// # Errors
 /// The refusal to send.
-pub fn read(snapshot: &Snapshot, head: Parts, now: Instant) -> Result<Asked, Refusal> {
+pub fn read(
+    snapshot: &Snapshot,
+    own: &Services,
+    head: Parts,
+    now: Instant,
+) -> Result<Result<Asked, Box<Parts>>, Refusal> {
+    let method = match snapshot.method(head.uri.path()) {
+        Some(method) if matches!(method.access, Access::Public | Access::Authority) => method.clone(),
+        _ if own.answers(head.uri.path()) => return Ok(Err(Box::new(head))),
+        Some(_) => return Err(Reason::MethodNotPublic.into()),
+        None => return Err(Reason::MethodUnknown.into()),
+    };
     let path = head.uri.into_parts().path_and_query.ok_or(Reason::MethodUnknown)?;
-    let method = snapshot.method(path.path()).ok_or(Reason::MethodUnknown)?.clone();
-    if matches!(method.access, Access::Federation | Access::Control) {
-        return Err(Reason::MethodNotPublic.into());
-    }
     let mut headers = head.headers;
     let timeout = headers.remove(metadata::GRPC_TIMEOUT).map(|v| timeout(v.as_bytes())).transpose()?;
     if timeout == Some(Duration::ZERO) {
@@ -104,7 +111,7 @@ pub fn read(snapshot: &Snapshot, head: Parts, now: Instant) -> Result<Asked, Ref
     let region = named_region(&headers)?;
     let subject = headers.remove(metadata::SUBJECT).map(|value| hash(value.as_bytes()));
     strip(&mut headers);
-    Ok(Asked { method, path, headers, deadline, region, subject })
+    Ok(Ok(Asked { method, path, headers, deadline, region, subject }))
 }
 
 /// The routing region that the metadata names.

@@ -8,7 +8,6 @@ use h2::{RecvStream, server::SendResponse};
 use http::{Request, Response, request::Parts};
 use http_body::{Body as _, Frame};
 use std::{
-    collections::HashSet,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,20 +19,20 @@ use tower::Service as _;
 pub struct Services {
     routes: tonic::service::Routes,
     prefixes: Arc<[&'static str]>,
-    paths: Arc<HashSet<&'static str>>,
+    paths: Arc<[&'static str]>,
 }
 
 impl Services {
     /// Services by prefix (`/package.Service/`) and single methods by path.
     #[must_use]
     pub fn new(routes: tonic::service::Routes, prefixes: &[&'static str], paths: &[&'static str]) -> Self {
-        Self { routes, prefixes: prefixes.into(), paths: Arc::new(paths.iter().copied().collect()) }
+        Self { routes, prefixes: prefixes.into(), paths: paths.into() }
     }
 
     /// The gateway answers this path itself.
     #[must_use]
-    pub fn serve(&self, path: &str) -> bool {
-        self.prefixes.iter().any(|prefix| path.starts_with(prefix)) || self.paths.contains(path)
+    pub fn answers(&self, path: &str) -> bool {
+        self.prefixes.iter().any(|prefix| path.starts_with(prefix)) || self.paths.contains(&path)
     }
 }
 
@@ -62,9 +61,14 @@ impl http_body::Body for Body {
 }
 
 /// Lets a tonic service answer.
-pub async fn serve(services: &Services, head: Parts, body: RecvStream, mut respond: SendResponse<Bytes>) {
+pub async fn serve(
+    services: &Services,
+    head: Box<Parts>,
+    body: RecvStream,
+    mut respond: SendResponse<Bytes>,
+) {
     let mut routes = services.routes.clone();
-    let request = Request::from_parts(head, tonic::body::Body::new(Body(body)));
+    let request = Request::from_parts(*head, tonic::body::Body::new(Body(body)));
     let Ok(response) = routes.call(request).await;
     let (head, mut body) = response.into_parts();
     let only_headers = body.is_end_stream();

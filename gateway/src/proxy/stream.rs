@@ -134,7 +134,7 @@ async fn run(
         // Counted where it is refused.
         Err(Stop::Refuse(_)) => return ended,
     };
-    attempt.done();
+    attempt.done(std::time::Instant::now());
     let end = End {
         region: call.asked.region.map_or(0, Code::get),
         class: call.asked.method.class,

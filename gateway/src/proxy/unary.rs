@@ -33,10 +33,36 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(3);
 /// Bytes of an answer that are held back.
 const HELD: usize = 64 << 10;
 
+/// Endpoints that were tried, by slot.
+#[derive(Default)]
+struct Tried {
+    slots: [usize; retry::MAX_ATTEMPTS as usize],
+    len: usize,
+}
+
+impl Tried {
+    fn one(slot: usize) -> Self {
+        let mut tried = Self::default();
+        tried.push(slot);
+        tried
+    }
+
+    fn push(&mut self, slot: usize) {
+        if let Some(place) = self.slots.get_mut(self.len) {
+            *place = slot;
+            self.len += 1;
+        }
+    }
+
+    fn as_slice(&self) -> &[usize] {
+        &self.slots[..self.len]
+    }
+}
+
 /// An answer, held back: complete, unless its body is longer than [`HELD`].
 struct Held {
     head: Response<()>,
-    body: BytesMut,
+    body: Bytes,
     trailers: Option<HeaderMap>,
     /// The rest of a long answer.
     rest: Option<RecvStream>,
@@ -59,7 +85,7 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
         attempts: 0,
         moved_after_sending: false,
     };
-    let mut tried: Vec<usize> = Vec::new();
+    let mut tried = Tried::default();
     let mut last = Reason::NoNodeAvailable;
     loop {
         let chosen = next(call, resolved, key, &tried).ok_or(last)?;
@@ -84,8 +110,8 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
     }
 }
 
-fn next<'a>(call: &Call, resolved: &'a Resolved, key: u64, tried: &[usize]) -> Option<Chosen<'a>> {
-    attempt::choose(resolved, call.asked.method.access, key, call.worker.random(), tried)
+fn next<'a>(call: &Call, resolved: &'a Resolved, key: u64, tried: &Tried) -> Option<Chosen<'a>> {
+    attempt::choose(resolved, call.asked.method.access, key, call.worker.random(), tried.as_slice())
 }
 
 /// Reads the one message of the request.
@@ -93,8 +119,7 @@ async fn collect(call: &mut Call, mut body: RecvStream) -> Result<Bytes, Stop> {
     let limit = call.worker.limits.request_bytes + message::PREFIX;
     let due = call.start + REQUEST_LIMIT;
     let mut timer = None;
-    let mut whole = Bytes::new();
-    let mut buffer = BytesMut::new();
+    let mut message = Bytes::new();
     while !body.is_end_stream() {
         let chunk = match futures_util::FutureExt::now_or_never(body.data()) {
             Some(chunk) => chunk,
@@ -112,18 +137,11 @@ async fn collect(call: &mut Call, mut body: RecvStream) -> Result<Bytes, Stop> {
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|_| Stop::Gone)?;
         let _ = body.flow_control().release_capacity(chunk.len());
-        if whole.is_empty() && buffer.is_empty() {
-            whole = chunk;
-        } else {
-            buffer.extend_from_slice(&std::mem::take(&mut whole));
-            buffer.extend_from_slice(&chunk);
-        }
-        let so_far = if whole.is_empty() { &buffer[..] } else { &whole[..] };
-        if so_far.len() > limit || message::framed_len(so_far).is_some_and(|n| n > limit) {
+        message = joined(message, chunk);
+        if message.len() > limit || message::framed_len(&message).is_some_and(|n| n > limit) {
             return Err(Reason::MessageTooLarge.into());
         }
     }
-    let message = if whole.is_empty() { buffer.freeze() } else { whole };
     if message::framed_len(&message) != Some(message.len()) {
         return Err(Reason::FramingInvalid.into());
     }
@@ -159,19 +177,24 @@ async fn attempt(
         return Ok(Err(Failure::Lost));
     }
     let deadline = call.asked.deadline;
-    let try_until = deadline.map(|at| per_try(at, progress));
+    let try_until = deadline.map(|at| per_try(call.now, at, progress));
     let mut timer = try_until.map(|at| call.worker.wheel.arm(at));
     let held = match hold(call, &mut timer, &mut opened).await {
         Ok(held) => held,
         Err(Failed::Gone) => return Err(Stop::Gone),
-        Err(Failed::TimeUp) if deadline.is_some_and(|at| Instant::now() >= at) => {
+        Err(Failed::TimeUp) if deadline.is_some_and(|at| call.now >= at) => {
             return Err(Reason::DeadlineExceeded.into());
         }
         Err(Failed::TimeUp) => return Ok(Err(Failure::Timeout)),
         Err(Failed::Broken(error)) => return Ok(Err(failure_of(&error, &attempt))),
     };
-    attempt.done();
+    attempt.done(call.now);
     let status = answer::status_of(held.head.headers(), held.trailers.as_ref());
+    // The node was given less time than the caller gave us, and tonic calls the end of it CANCELLED.
+    let late = deadline.is_some_and(|at| at.saturating_duration_since(call.now) <= 2 * attempt::MARGIN);
+    if late && status == tonic::Code::Cancelled as u8 {
+        return Err(Reason::DeadlineExceeded.into());
+    }
     let pushback = |map: &HeaderMap| map.contains_key("grpc-retry-pushback-ms");
     let may_retry = status == tonic::Code::Unavailable as u8
         && held.rest.is_none()
@@ -179,7 +202,7 @@ async fn attempt(
         && !held.trailers.as_ref().is_some_and(pushback);
     if may_retry && retry::decide(Failure::Unavailable, progress) == Decision::Spend {
         let slot = chosen.vitals.slot;
-        let tried_all = next(call, resolved_of(call, view)?, 0, &[slot]).is_none();
+        let tried_all = next(call, resolved_of(call, view)?, 0, &Tried::one(slot)).is_none();
         if !tried_all && call.worker.budget.borrow_mut().spend(Instant::now()) {
             return Ok(Err(Failure::Unavailable));
         }
@@ -193,8 +216,7 @@ fn resolved_of<'a>(call: &Call, view: &'a View) -> Result<&'a Resolved, Reason> 
 }
 
 /// Time for one try: half of what is left where another try may follow.
-fn per_try(deadline: Instant, progress: Progress) -> Instant {
-    let now = Instant::now();
+fn per_try(now: Instant, deadline: Instant, progress: Progress) -> Instant {
     let left = deadline.saturating_duration_since(now);
     let last = !progress.idempotency.replayable() || progress.attempts >= retry::MAX_ATTEMPTS;
     if last { deadline } else { now + left / 2 }
@@ -220,18 +242,28 @@ async fn hold(call: &mut Call, timer: &mut Option<Timer>, opened: &mut Opened) -
     let response = call.wait(timer, |cx| std::pin::Pin::new(&mut opened.response).poll(cx)).await?;
     let (head, mut stream) = response.map_err(Failed::Broken)?.into_parts();
     let head = Response::from_parts(head, ());
-    let mut body = BytesMut::new();
+    let mut body = Bytes::new();
     while !stream.is_end_stream() {
         let Some(chunk) = call.wait(timer, |cx| stream.poll_data(cx)).await? else { break };
         let chunk = chunk.map_err(Failed::Broken)?;
         let _ = stream.flow_control().release_capacity(chunk.len());
-        body.extend_from_slice(&chunk);
+        body = joined(body, chunk);
         if body.len() > HELD {
             return Ok(Held { head, body, trailers: None, rest: Some(stream) });
         }
     }
     let trailers = call.wait(timer, |cx| stream.poll_trailers(cx)).await?.map_err(Failed::Broken)?;
     Ok(Held { head, body, trailers, rest: None })
+}
+
+/// Two pieces in one. Nothing is copied where the first is empty, as in most calls.
+fn joined(begin: Bytes, more: Bytes) -> Bytes {
+    if begin.is_empty() {
+        return more;
+    }
+    let mut whole = begin.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    whole.extend_from_slice(&more);
+    whole.freeze()
 }
 
 /// What a broken stream means: was the call processed, may it have been, or not?
@@ -274,16 +306,22 @@ async fn deliver(
     let empty = held.body.is_empty() && held.trailers.is_none() && held.rest.is_none();
     let mut out = call.respond.send_response(held.head, empty).map_err(|_| Stop::Gone)?;
     if let Some(rest) = held.rest {
-        stream::finish(call, &mut out, held.body.freeze(), rest).await?;
+        stream::finish(call, &mut out, held.body, rest).await?;
     } else if !empty {
         if !held.body.is_empty() {
-            out.send_data(held.body.freeze(), held.trailers.is_none()).map_err(|_| Stop::Gone)?;
+            out.send_data(held.body, held.trailers.is_none()).map_err(|_| Stop::Gone)?;
         }
         if let Some(trailers) = held.trailers {
             out.send_trailers(trailers).map_err(|_| Stop::Gone)?;
         }
     }
     let pool = &attempt.pool;
-    pool.series.count(&call.worker.metrics, call.worker.index, &pool.vitals.node, end, call.start.elapsed());
+    pool.series.count(
+        &call.worker.metrics,
+        call.worker.index,
+        &pool.vitals.node,
+        end,
+        call.now.saturating_duration_since(call.start),
+    );
     Ok(())
 }
