@@ -1,1 +1,1 @@
-
+//! Does the federation do what it promises, over real processes?
