@@ -14,6 +14,9 @@ use suiyue_proto::{metadata, reason::Reason};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
+/// Name of the region's metadata key, as a text.
+pub const REGION: &str = "suiyue-region";
+
 /// A connected channel.
 ///
 /// # Errors

@@ -3,7 +3,11 @@
 //! One process on free ports with its own data directory, gone when dropped. It can be stopped and
 //! started again on the same ports with the same data, and asked with `etcdctl`.
 
-use crate::{eventually::eventually, process::Process, programs};
+use crate::{
+    eventually::eventually,
+    process::{Process, Signal},
+    programs,
+};
 use anyhow::{Context as _, bail};
 use std::{net::TcpListener, process::Command};
 use tempfile::TempDir;
@@ -67,6 +71,14 @@ impl Etcd {
     /// Kills it. The data stays.
     pub fn stop(&mut self) {
         self.process = None;
+    }
+
+    /// Sends a signal: STOP freezes it, CONT lets it go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process.as_ref().context("etcd was stopped")?.signal(signal)
     }
 
     /// Where clients reach it.

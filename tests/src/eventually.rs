@@ -31,6 +31,8 @@ pub async fn eventually<T>(
             Err(_) => last = last.context("the last look did not end"),
         }
     }
+    // Said at once too: a complaint about a log, made later, would hide the error that came first.
+    eprintln!("{what}: not within {PATIENCE:?}; last seen: {last:#}");
     Err(last).with_context(|| format!("{what}: not within {PATIENCE:?}; last seen"))
 }
 

@@ -134,8 +134,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.kill();
+        // Runners of tests show it when the test fails, and only then.
+        eprintln!("--- {} ---\n{}", self.name, tail(&self.log));
         if std::thread::panicking() {
-            eprintln!("--- {} ---\n{}", self.name, tail(&self.log));
             return;
         }
         let complaints = self.complaints();
