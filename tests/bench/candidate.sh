@@ -15,7 +15,7 @@ health=${HEALTH:-${BACKUP:+grpc}}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/suiyue-candidate.XXXXXX")
 config=$dir/gateway.toml
 
-node() { # name region port
+node() { # name region port role scopes
     cat <<EOF
 [[node]]
 name = "$1"
@@ -46,11 +46,17 @@ shape = "unary"
 EOF
     node suikang 440100 "$BACKEND" city 440100
     if [ -n "$BACKUP" ]; then node yuekang 440000 "$BACKUP" province "440000, 440100"; fi
-    # Other cities, from the table of regions: same backend, never called, always checked.
+    # Other cities, then provinces, from the table of regions: same backend, never called, always checked.
     awk -F'\t' -v want="$((${REGIONS:-1} - 1))" '
-        $2 == "prefecture" && $1 == $3 && $1 != 440100 && n < want { n++; print $1 }
-    ' "$here/../../proto/data/divisions.tsv" | while read -r region; do
-        node "city-$region" "$region" "$BACKEND" city "$region"
+        $1 != $3 || $1 == 440100 || $1 == 440000 { next }
+        $2 == "prefecture" { city[++cities] = $1 }
+        $2 == "province" { province[++provinces] = $1 }
+        END {
+            for (i = 1; i <= cities && n < want; i++) { n++; print city[i], "city" }
+            for (i = 1; i <= provinces && n < want; i++) { n++; print province[i], "province" }
+        }
+    ' "$here/../../proto/data/divisions.tsv" | while read -r region role; do
+        node "node-$region" "$region" "$BACKEND" "$role" "$region"
     done
     if [ -n "$TLS_CERT" ]; then
         printf '[tls]\ncert = "%s"\nkey = "%s"\n' "$TLS_CERT" "$TLS_KEY"

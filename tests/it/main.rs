@@ -7,6 +7,7 @@ mod cli;
 mod direction;
 mod drain;
 mod federation;
+mod harness;
 mod kill;
 mod python;
 mod registry;
