@@ -12,3 +12,4 @@ mod kill;
 mod python;
 mod registry;
 mod shapes;
+mod static_nodes;

@@ -192,6 +192,15 @@ impl Node {
         Ok(())
     }
 
+    /// Starts it again on the port it had: somebody's configuration names it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart_there(&mut self) -> anyhow::Result<()> {
+        self.builder.listen = self.address;
+        self.restart().await
+    }
+
     /// What the test service noted so far, over all its lives.
     #[must_use]
     pub fn executions(&self) -> Executions {
