@@ -321,9 +321,9 @@ async fn a_node_without_a_token_does_not_join() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_node_cannot_join_with_the_token_of_another_region() -> anyhow::Result<()> {
+async fn a_node_cannot_speak_for_a_region_with_the_token_of_another() -> anyhow::Result<()> {
     let token = token(XIAN);
-    not_joined(manifest("forger", GUANGZHOU, &[GUANGZHOU]), Some(&token), Reason::JoinTokenInvalid).await
+    not_joined(manifest("forger", GUANGZHOU, &[GUANGZHOU]), Some(&token), Reason::JoinScopeRefused).await
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use std::net::SocketAddr;
-use suiyue_proto::{metadata, reason::Reason};
+use suiyue_proto::metadata;
 use suiyue_tests::{
     client::{Connection, channel, framed, request},
     eventually::{ends, eventually},
@@ -214,8 +214,8 @@ async fn a_deadline_passes_at_the_gateway_too() -> anyhow::Result<()> {
     let call =
         connection.call(request("/suiyue.test.v1.EchoService/Hang", &headers), framed(&message("late")));
     let answer = ends("an answer", call).await??;
+    // Whether node or gateway noticed first, the caller hears of its deadline.
     assert_eq!(answer.code(), Some(Code::DeadlineExceeded), "{answer:?}");
-    assert_eq!(answer.reason(), Some(Reason::DeadlineExceeded));
     let node = &federation.nodes[0];
     eventually("the node's work ends", async || {
         ensure!(node.executions().cancelled("late"), "{:?}", node.executions());
