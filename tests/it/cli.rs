@@ -3,7 +3,6 @@
 use anyhow::{Context as _, ensure};
 use std::{
     fs,
-    path::Path,
     process::{Command, Stdio},
 };
 use suiyue_tests::{
@@ -95,23 +94,37 @@ async fn a_code_is_shown_and_verified() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Processes that carry `mark` in their environment.
-fn marked(mark: &str) -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
+/// A process: its id and the instant of its start, which tell it from a later one of the same id.
+type Identity = (u32, String);
+
+/// Parent and identity of a process; nothing when it is gone.
+fn parent_of(pid: u32) -> Option<(u32, Identity)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let is_dead = matches!(fields.first(), Some(&("Z" | "X")));
+    (!is_dead).then_some((fields.get(1)?.parse().ok()?, (pid, (*fields.get(19)?).to_owned())))
+}
+
+/// Children of a process, and theirs.
+fn descendants(of: u32) -> anyhow::Result<Vec<Identity>> {
+    let mut all = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let path = entry?.path();
-        // Not a process, or gone since.
-        let Ok(environment) = fs::read(path.join("environ")) else { continue };
-        if environment.windows(mark.len()).any(|window| window == mark.as_bytes()) {
-            found.push(command_line(&path));
+        let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        all.extend(pid.and_then(parent_of));
+    }
+    let (mut found, mut generation) = (Vec::new(), vec![of]);
+    while let Some(parent) = generation.pop() {
+        for (_, child) in all.iter().filter(|(p, _)| *p == parent) {
+            generation.push(child.0);
+            found.push(child.clone());
         }
     }
     Ok(found)
 }
 
-fn command_line(process: &Path) -> String {
-    let text = fs::read(process.join("cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&text).replace('\0', " ")
+fn is_running(process: &Identity) -> bool {
+    parent_of(process.0).is_some_and(|(_, now)| now == *process)
 }
 
 #[tokio::test]
@@ -141,23 +154,20 @@ async fn the_demo_fails_no_call() -> anyhow::Result<()> {
 #[tokio::test]
 async fn an_interrupted_demo_leaves_no_process_behind() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let mark = format!("SUIYUE_TESTS_MARK={:032x}", rand::random::<u128>());
-    let (name, value) = mark.split_once('=').context("a variable")?;
     let mut command = Command::new(programs::suiyue());
-    command.args(["demo", "--json", "--seconds", "600", "--rate", "50"]).env(name, value);
+    command.args(["demo", "--json", "--seconds", "600", "--rate", "50"]);
     let mut demo = Process::spawn("demo", &mut command, &dir.path().join("log"))?;
-    // The demo itself and four nodes at least.
-    eventually("the demo has started its processes", async || {
+    let children = eventually("the demo has started four nodes", async || {
         demo.alive()?;
-        let running = marked(&mark)?;
-        ensure!(running.len() >= 5, "{running:?}");
-        Ok(())
+        let children = descendants(demo.pid())?;
+        ensure!(children.len() >= 4, "{children:?}");
+        Ok(children)
     })
     .await?;
     demo.signal(Signal::INT)?;
     demo.ended().await?;
     eventually("no process is left", async || {
-        let left = marked(&mark)?;
+        let left: Vec<_> = children.iter().filter(|child| is_running(child)).collect();
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
     })

@@ -14,7 +14,7 @@ use suiyue_tests::{
 
 /// How long a handler takes.
 const HANDLER_MS: u32 = 50;
-/// Calls in flight all the time.
+/// Calls in flight all the time where one node carries them.
 const CALLERS: usize = 64;
 /// How often a node is killed.
 const KILLS: usize = 20;
@@ -26,27 +26,39 @@ fn slow(name: &str, region: u32) -> node::Builder {
 }
 
 /// Kills the nodes in turn under load, each time with enough calls in flight, and each comes back.
-async fn kill_in_turn(federation: &mut Federation) -> anyhow::Result<(Report, Vec<usize>)> {
-    let load = Load::start(&federation.data(), GUANGZHOU, CALLERS, Mix::WithOnce);
-    let mut taken = Vec::new();
+/// Calls that each victim was executing must be `at_victim` at least.
+async fn kill_in_turn(
+    federation: &mut Federation,
+    callers: usize,
+    at_victim: usize,
+) -> anyhow::Result<Report> {
+    let load = Load::start(&federation.data(), GUANGZHOU, callers, Mix::WithOnce);
     for kill in 0..KILLS {
         let victim = kill % federation.nodes.len();
-        load.proceeds(CALLERS as u64).await?;
+        load.proceeds(callers as u64).await?;
+        // Earlier lives of the victim left executions that will never end.
+        let before = federation.nodes[victim].left_behind;
         eventually("enough calls are in flight", async || {
-            ensure!(load.in_flight() >= IN_FLIGHT, "{}", load.in_flight());
+            let executing = federation.nodes[victim].executions().unfinished() - before;
+            let in_flight = load.in_flight();
+            ensure!(
+                executing >= at_victim && in_flight >= IN_FLIGHT,
+                "{executing} executing, {in_flight} in all"
+            );
             Ok(())
         })
         .await?;
-        let before = federation.nodes[victim].executions().unfinished();
+        let in_flight = load.in_flight();
         federation.nodes[victim].process.kill()?;
-        assert!(load.in_flight() >= IN_FLIGHT, "kill {kill}: only {} calls were in flight", load.in_flight());
-        // What it had begun and will never end; earlier lives left theirs.
-        taken.push(federation.nodes[victim].executions().unfinished().saturating_sub(before));
-        load.proceeds(CALLERS as u64).await?;
+        assert!(in_flight >= IN_FLIGHT, "kill {kill}: only {in_flight} calls were in flight");
+        let left = federation.nodes[victim].executions().unfinished();
+        assert!(left - before >= at_victim, "kill {kill}: it took only {} calls with it", left - before);
+        federation.nodes[victim].left_behind = left;
+        load.proceeds(callers as u64).await?;
         federation.nodes[victim].restart().await?;
         federation.settled().await?;
     }
-    Ok((load.stop().await?, taken))
+    load.stop().await
 }
 
 /// What must hold after the deaths.
@@ -71,7 +83,7 @@ async fn twenty_deaths_of_city_and_province_fail_no_replayable_call() -> anyhow:
         .node(slow("province", GUANGDONG).scopes(&[GUANGZHOU]))
         .start()
         .await?;
-    let (report, _) = kill_in_turn(&mut federation).await?;
+    let report = kill_in_turn(&mut federation, CALLERS, 0).await?;
     check(&federation, &report);
     assert!(report.served_by.keys().eq(["city", "province"]), "{:?}", report.served_by);
     Ok(())
@@ -86,7 +98,7 @@ async fn twenty_deaths_of_siblings_fail_no_replayable_call() -> anyhow::Result<(
         .node(slow("right", GUANGZHOU))
         .start()
         .await?;
-    let (report, _) = kill_in_turn(&mut federation).await?;
+    let report = kill_in_turn(&mut federation, 2 * CALLERS, IN_FLIGHT).await?;
     check(&federation, &report);
     assert!(report.served_by.keys().eq(["left", "right"]), "{:?}", report.served_by);
     Ok(())

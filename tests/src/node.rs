@@ -51,6 +51,8 @@ pub struct Node {
     pub process: Process,
     /// Where it serves.
     pub address: SocketAddr,
+    /// Executions that its killed lives never ended, as a test has counted them.
+    pub left_behind: usize,
     builder: Builder,
     dir: TempDir,
 }
@@ -114,7 +116,7 @@ impl Builder {
     pub async fn start(self) -> anyhow::Result<Node> {
         let dir = TempDir::new()?;
         let (process, address) = self.launch(dir.path()).await?;
-        Ok(Node { name: self.name.clone(), process, address, builder: self, dir })
+        Ok(Node { name: self.name.clone(), process, address, left_behind: 0, builder: self, dir })
     }
 
     async fn launch(&self, dir: &Path) -> anyhow::Result<(Process, SocketAddr)> {
