@@ -2,13 +2,14 @@
 //!
 //! Nothing that may be sent again, and never a second execution of what must not be.
 
-use anyhow::ensure;
+use anyhow::bail;
 use std::collections::HashMap;
 use suiyue_tests::{
     eventually::eventually,
     federation::Federation,
     load::{Load, Mix, Report},
     node::{self, Node},
+    process::Signal,
     region::{GUANGDONG, GUANGZHOU},
 };
 
@@ -36,29 +37,32 @@ async fn kill_in_turn(
     for kill in 0..KILLS {
         let victim = kill % federation.nodes.len();
         load.proceeds(callers as u64).await?;
-        // Earlier lives of the victim left executions that will never end.
-        let before = federation.nodes[victim].left_behind;
-        eventually("enough calls are in flight", async || {
-            let executing = federation.nodes[victim].executions().unfinished() - before;
-            let in_flight = load.in_flight();
-            ensure!(
-                executing >= at_victim && in_flight >= IN_FLIGHT,
-                "{executing} executing, {in_flight} in all"
-            );
-            Ok(())
-        })
-        .await?;
-        let in_flight = load.in_flight();
+        let in_flight = caught(&federation.nodes[victim], &load, at_victim).await?;
         federation.nodes[victim].process.kill()?;
         assert!(in_flight >= IN_FLIGHT, "kill {kill}: only {in_flight} calls were in flight");
-        let left = federation.nodes[victim].executions().unfinished();
-        assert!(left - before >= at_victim, "kill {kill}: it took only {} calls with it", left - before);
-        federation.nodes[victim].left_behind = left;
+        federation.nodes[victim].left_behind = federation.nodes[victim].executions().unfinished();
         load.proceeds(callers as u64).await?;
         federation.nodes[victim].restart().await?;
         federation.settled().await?;
     }
     load.stop().await
+}
+
+/// Freezes the victim at a moment with enough calls in flight, also at the victim itself. Returns how
+/// many were in flight altogether.
+async fn caught(victim: &Node, load: &Load, at_victim: usize) -> anyhow::Result<usize> {
+    eventually("enough calls are in flight", async || {
+        victim.process.freeze().await?;
+        let in_flight = load.in_flight();
+        // Earlier lives left executions that will never end.
+        let executing = victim.executions().unfinished() - victim.left_behind;
+        if executing < at_victim || in_flight < IN_FLIGHT {
+            victim.process.signal(Signal::CONT)?;
+            bail!("{executing} at the victim, {in_flight} in all");
+        }
+        Ok(in_flight)
+    })
+    .await
 }
 
 /// What must hold after the deaths.

@@ -54,6 +54,21 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("{}: cannot send {signal:?}", self.name))
     }
 
+    /// Freezes it where it stands: afterwards what it has written is all that it has done.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub async fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)?;
+        eventually(&format!("{} stands still", self.name), async || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+            let (_, state) = stat.rsplit_once(") ").context("a state")?;
+            anyhow::ensure!(state.starts_with('T'), "{state}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Kills it and awaits its end.
     ///
     /// # Errors
