@@ -16,7 +16,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -76,12 +76,17 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
         .build_v1()?;
+    // Without it each window of a stream waits for a delayed acknowledgement.
+    let sockets = TcpListenerStream::new(listener).map(|socket| {
+        let socket = socket?;
+        socket.set_nodelay(true).map(|()| socket)
+    });
     let drained = CancellationToken::new();
     let server = Server::builder()
         .add_service(health_service)
         .add_service(reflection)
         .add_service(EchoServiceServer::new(echo).max_decoding_message_size(16 << 20))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), drained.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(sockets, drained.clone().cancelled_owned());
     let mut server = tokio::spawn(server);
     let joined = join::start(&options, address);
     if let Some(file) = &options.address_file {
