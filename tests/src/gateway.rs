@@ -6,12 +6,9 @@
 use crate::{client, eventually::eventually, process::Process, programs};
 use anyhow::{Context as _, bail, ensure};
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
-use suiyue_proto::{
-    metadata,
-    v1::{
-        DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health, ListNodesRequest,
-        ListNodesResponse, NodeInfo, operator_service_client::OperatorServiceClient,
-    },
+use suiyue_proto::v1::{
+    DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health, ListNodesRequest,
+    ListNodesResponse, NodeInfo, operator_service_client::OperatorServiceClient,
 };
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -221,20 +218,6 @@ impl Gateway {
         })
         .await
     }
-}
-
-/// Waits until calls without a region are answered by `node`: for gateways whose nodes do not register.
-///
-/// # Errors
-/// Who answers instead.
-pub async fn ready_for(gateway: SocketAddr, path: &str, node: &str) -> anyhow::Result<()> {
-    eventually(&format!("{node} answers"), async || {
-        let connection = client::Connection::open(gateway).await?;
-        let answer = connection.call(client::request(path, &[]), client::prefixed(0, b"")).await?;
-        ensure!(answer.meta(&metadata::SERVED_BY).as_deref() == Some(node), "{answer:?}");
-        Ok(())
-    })
-    .await
 }
 
 /// Waits for the address file that a process writes when it is ready.
