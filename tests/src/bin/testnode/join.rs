@@ -1,0 +1,69 @@
+//! How does the test node join the federation?
+//!
+//! As every node does, with [`suiyue_node::register`]: here stands only what it declares.
+
+use crate::Options;
+use bytes::Bytes;
+use std::{net::SocketAddr, time::SystemTime};
+use suiyue_node::register::{Registration, channels, run};
+use suiyue_proto::v1::{Manifest, RegionReady, Report, Role};
+use suiyue_tests::DESCRIPTOR_SET;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A registration that is kept until it leaves.
+pub(crate) struct Joined {
+    leaving: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Joined {
+    /// Says goodbye and waits for the farewell.
+    pub(crate) async fn leave(self) {
+        self.leaving.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the registration ended in a panic");
+        }
+    }
+}
+
+/// Keeps the endpoint registered from now on.
+pub(crate) fn start(options: &Options, address: SocketAddr) -> Joined {
+    let registration = Registration {
+        gateways: options.gateways.clone(),
+        token: options.token.clone(),
+        manifest: manifest(options),
+        endpoint: format!("{}-1", options.name),
+        address: address.to_string(),
+        incarnation: rand::random(),
+    };
+    let (handle, feeds) = channels(report(options), Vec::new());
+    let leaving = CancellationToken::new();
+    let stop = leaving.clone();
+    let task = tokio::spawn(async move {
+        run(registration, feeds, stop).await;
+        // Until here: its feeds end with it.
+        drop(handle);
+    });
+    Joined { leaving, task }
+}
+
+fn manifest(options: &Options) -> Manifest {
+    let role = if options.role == "province" { Role::Province } else { Role::City };
+    Manifest {
+        region: options.region,
+        node: options.name.clone(),
+        role: role.into(),
+        scopes: options.scopes.clone(),
+        descriptor_set: Bytes::from_static(DESCRIPTOR_SET),
+        ..Default::default()
+    }
+}
+
+/// It has no data: it is ready for everything from the start.
+fn report(options: &Options) -> Report {
+    let as_of_unix_ms = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
+    let as_of_unix_ms = i64::try_from(as_of_unix_ms).unwrap_or(i64::MAX);
+    let ready = options.scopes.iter().map(|&region| RegionReady { region, as_of_unix_ms }).collect();
+    Report { ready, draining: false }
+}

@@ -1,0 +1,236 @@
+//! How does a test start a gateway?
+//!
+//! The builder writes a `gateway.toml` into the gateway's own directory and starts the one binary on
+//! ports that the system chooses. A restart keeps the ports: nodes and clients know them.
+
+use crate::{client, eventually::eventually, process::Process, programs};
+use anyhow::{Context as _, bail, ensure};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
+use suiyue_proto::v1::{
+    DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health, ListNodesRequest,
+    ListNodesResponse, NodeInfo, operator_service_client::OperatorServiceClient,
+};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// What a gateway is started with.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    id: String,
+    registry: String,
+    workers: usize,
+    top: String,
+    tables: String,
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Its id.
+    pub id: String,
+    /// The process.
+    pub process: Process,
+    /// Data port: apps.
+    pub data: SocketAddr,
+    /// Control port: registrar and operator API.
+    pub control: SocketAddr,
+    /// Admin port: metrics, readiness.
+    pub admin: SocketAddr,
+    builder: Builder,
+    dir: TempDir,
+}
+
+impl Builder {
+    /// The registry is this etcd.
+    #[must_use]
+    pub fn etcd(mut self, endpoint: &str) -> Self {
+        self.registry = format!("[registry]\nkind = \"etcd\"\nendpoints = [{endpoint:?}]\n");
+        self
+    }
+
+    /// The registry lives inside this gateway.
+    #[must_use]
+    pub fn embedded(mut self) -> Self {
+        self.registry = "[registry]\nkind = \"embedded\"\n".to_owned();
+        self
+    }
+
+    /// Nodes of `region` may register with `token`.
+    #[must_use]
+    pub fn join(mut self, region: u32, token: &str) -> Self {
+        let _ = write!(self.tables, "[[join]]\nregion = {region}\ntoken = {token:?}\n");
+        self
+    }
+
+    /// Calls without a region go to `region`.
+    #[must_use]
+    pub fn default_region(mut self, region: u32) -> Self {
+        let _ = writeln!(self.top, "default_region = {region}");
+        self
+    }
+
+    /// More of `gateway.toml`: tables only.
+    #[must_use]
+    pub fn toml(mut self, tables: &str) -> Self {
+        self.tables.push_str(tables);
+        self.tables.push('\n');
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(self) -> anyhow::Result<Gateway> {
+        let dir = TempDir::new()?;
+        let free = "127.0.0.1:0".parse()?;
+        let (process, [data, control, admin]) = self.launch(dir.path(), [free; 3]).await?;
+        Ok(Gateway { id: self.id.clone(), process, data, control, admin, builder: self, dir })
+    }
+
+    async fn launch(
+        &self,
+        dir: &Path,
+        listen: [SocketAddr; 3],
+    ) -> anyhow::Result<(Process, [SocketAddr; 3])> {
+        let (config, addresses) = (dir.join("gateway.toml"), dir.join("addresses.json"));
+        let [data, control, admin] = listen;
+        let text = format!(
+            "id = {:?}\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}{}{}",
+            self.id, self.workers, self.top, self.registry, self.tables,
+        );
+        fs::write(&config, text)?;
+        let _ = fs::remove_file(&addresses);
+        let mut command = Command::new(programs::suiyue());
+        command
+            .current_dir(dir)
+            .arg("gateway")
+            .arg("--config")
+            .arg(&config)
+            .arg("--address-file")
+            .arg(&addresses);
+        let mut process = Process::spawn(&self.id, &mut command, &dir.join("log"))?;
+        let json = ready(&self.id, &mut process, &addresses).await?;
+        let address = |key: &str| -> anyhow::Result<SocketAddr> {
+            Ok(json[key].as_str().with_context(|| format!("no {key} in {json}"))?.parse()?)
+        };
+        Ok((process, [address("data")?, address("control")?, address("admin")?]))
+    }
+}
+
+impl Gateway {
+    /// A gateway with two workers, without a registry.
+    #[must_use]
+    pub fn builder(id: &str) -> Builder {
+        let registry = "[registry]\nkind = \"none\"\n".to_owned();
+        Builder { id: id.to_owned(), registry, workers: 2, top: String::new(), tables: String::new() }
+    }
+
+    /// Starts it again on the same ports, after its process has ended.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        let listen = [self.data, self.control, self.admin];
+        let (process, addresses) = self.builder.launch(self.dir.path(), listen).await?;
+        ensure!(addresses == listen, "{} came back on other ports", self.id);
+        self.process = process;
+        Ok(())
+    }
+
+    /// The operator API.
+    ///
+    /// # Errors
+    /// When the control port does not answer.
+    pub async fn operator(&self) -> anyhow::Result<OperatorServiceClient<Channel>> {
+        Ok(OperatorServiceClient::new(client::channel(self.control).await?))
+    }
+
+    /// All nodes as this gateway sees them.
+    ///
+    /// # Errors
+    /// When the control port does not answer.
+    pub async fn nodes(&self) -> anyhow::Result<ListNodesResponse> {
+        Ok(self.operator().await?.list_nodes(ListNodesRequest { region: 0 }).await?.into_inner())
+    }
+
+    /// One node as this gateway sees it.
+    ///
+    /// # Errors
+    /// When it does not list the node.
+    pub async fn node(&self, name: &str) -> anyhow::Result<NodeInfo> {
+        let list = self.nodes().await?;
+        let found = list.nodes.iter().find(|node| node.node == name).cloned();
+        found.with_context(|| format!("{} does not list {name}: {list:?}", self.id))
+    }
+
+    /// Where calls of a region and class go.
+    ///
+    /// # Errors
+    /// When the control port does not answer.
+    pub async fn explain(
+        &self,
+        region: u32,
+        class: suiyue_proto::v1::Class,
+    ) -> anyhow::Result<ExplainRouteResponse> {
+        let request = ExplainRouteRequest { region, class: class.into(), ..Default::default() };
+        Ok(self.operator().await?.explain_route(request).await?.into_inner())
+    }
+
+    /// The registry as this gateway reads it, one line an entry.
+    ///
+    /// # Errors
+    /// When the control port does not answer.
+    pub async fn dump(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let dump = self.operator().await?.dump_registry(DumpRegistryRequest {}).await?.into_inner();
+        Ok(dump.entries.into_iter().map(|entry| (entry.key, entry.text)).collect())
+    }
+
+    /// Waits until `node` at `address` is in rotation here.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub async fn sees(&self, name: &str, address: SocketAddr) -> anyhow::Result<()> {
+        eventually(&format!("{} has {name} at {address} in rotation", self.id), async || {
+            let node = self.node(name).await?;
+            let address = address.to_string();
+            let endpoint = node.endpoints.iter().find(|e| e.address == address);
+            let endpoint = endpoint.with_context(|| format!("{:?}", node.endpoints))?;
+            let ready = node.static_node || node.scopes.iter().all(|scope| endpoint.ready.contains(scope));
+            ensure!(endpoint.health == i32::from(Health::Ok) && ready, "{endpoint:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until no endpoint at `address` is listed here.
+    ///
+    /// # Errors
+    /// When it stays.
+    pub async fn forgets(&self, address: SocketAddr) -> anyhow::Result<()> {
+        eventually(&format!("{} forgets {address}", self.id), async || {
+            let list = self.nodes().await?;
+            let mut endpoints = list.nodes.iter().flat_map(|node| &node.endpoints);
+            if let Some(still) = endpoints.find(|endpoint| endpoint.address == address.to_string()) {
+                bail!("{still:?}");
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Waits for the address file that a process writes when it is ready.
+///
+/// # Errors
+/// When the process ends before.
+pub async fn ready(name: &str, process: &mut Process, file: &Path) -> anyhow::Result<serde_json::Value> {
+    eventually(&format!("{name} is ready"), async || {
+        if let Err(ended) = process.alive() {
+            return Ok(Err(ended));
+        }
+        let text = fs::read(file).context("no address file yet")?;
+        Ok(Ok(serde_json::from_slice(&text)?))
+    })
+    .await?
+}

@@ -1,0 +1,221 @@
+//! How does a test start a node?
+//!
+//! Two kinds: the real code system (`suiyue node`) and the node of the test service (`testnode`),
+//! which keeps a journal of what it executed. Both register at the gateways that the builder names. A
+//! restarted node has a new port and the same journal.
+
+use crate::{echo::Executions, gateway::ready, process::Process, programs};
+use anyhow::Context as _;
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tempfile::TempDir;
+
+/// Holders of each region in a real node's generated population.
+pub const HOLDERS: u64 = 1_000;
+/// Seed of that population.
+pub const SEED: u64 = 1;
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Codes,
+    Echo,
+}
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    kind: Kind,
+    name: String,
+    region: u32,
+    role: &'static str,
+    scopes: Vec<u32>,
+    gateways: Vec<SocketAddr>,
+    token: String,
+    listen: SocketAddr,
+    delay_ms: u32,
+    durable: bool,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// The process.
+    pub process: Process,
+    /// Where it serves.
+    pub address: SocketAddr,
+    /// Executions that its killed lives never ended, as a test has counted them.
+    pub left_behind: usize,
+    builder: Builder,
+    dir: TempDir,
+}
+
+impl Builder {
+    fn new(kind: Kind, name: &str, region: u32) -> Self {
+        let role = if region.is_multiple_of(10_000) { "province" } else { "city" };
+        Self {
+            kind,
+            name: name.to_owned(),
+            region,
+            role,
+            scopes: vec![region],
+            gateways: Vec::new(),
+            token: token(region),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            delay_ms: 0,
+            durable: false,
+        }
+    }
+
+    /// It answers for these regions too.
+    #[must_use]
+    pub fn scopes(mut self, more: &[u32]) -> Self {
+        self.scopes.extend_from_slice(more);
+        self
+    }
+
+    /// It registers at the first of these control ports that takes it.
+    #[must_use]
+    pub fn gateways(mut self, control: &[SocketAddr]) -> Self {
+        self.gateways = control.to_vec();
+        self
+    }
+
+    /// It shows this join token instead of its region's.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        token.clone_into(&mut self.token);
+        self
+    }
+
+    /// The test service waits so long in every handler.
+    #[must_use]
+    pub fn delay_ms(mut self, delay_ms: u32) -> Self {
+        self.delay_ms = delay_ms;
+        self
+    }
+
+    /// The code system keeps its log in its directory.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
+    /// Starts it and waits until it serves (which is before a gateway knows it).
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(self) -> anyhow::Result<Node> {
+        let dir = TempDir::new()?;
+        let (process, address) = self.launch(dir.path()).await?;
+        Ok(Node { name: self.name.clone(), process, address, left_behind: 0, builder: self, dir })
+    }
+
+    async fn launch(&self, dir: &Path) -> anyhow::Result<(Process, SocketAddr)> {
+        let addresses = dir.join("addresses.json");
+        let _ = fs::remove_file(&addresses);
+        let mut command = match self.kind {
+            Kind::Codes => self.code_system(dir)?,
+            Kind::Echo => self.test_service(dir),
+        };
+        command.current_dir(dir).arg("--address-file").arg(&addresses);
+        let mut process = Process::spawn(&self.name, &mut command, &dir.join("log"))?;
+        let json = ready(&self.name, &mut process, &addresses).await?;
+        let address = json["address"].as_str().with_context(|| format!("no address in {json}"))?.parse()?;
+        Ok((process, address))
+    }
+
+    fn code_system(&self, dir: &Path) -> anyhow::Result<Command> {
+        let Self { name, region, role, scopes, listen, token, .. } = self;
+        let mut text = format!(
+            "name = {name:?}\nregion = {region}\nrole = {role:?}\nscopes = {scopes:?}\nlisten = \"{listen}\"\n"
+        );
+        if self.durable {
+            let _ = writeln!(text, "data_dir = {:?}", dir.join("data"));
+        }
+        for region in scopes {
+            let _ = write!(text, "[[population]]\nregion = {region}\nholders = {HOLDERS}\nseed = {SEED}\n");
+        }
+        if !self.gateways.is_empty() {
+            let gateways: Vec<_> = self.gateways.iter().map(ToString::to_string).collect();
+            let _ = write!(text, "[join]\ngateways = {gateways:?}\ntoken = {token:?}\n");
+        }
+        let config = dir.join("node.toml");
+        fs::write(&config, text)?;
+        let mut command = Command::new(programs::suiyue());
+        command.args(["node", "run", "--config"]).arg(config);
+        Ok(command)
+    }
+
+    fn test_service(&self, dir: &Path) -> Command {
+        let mut command = Command::new(programs::testnode());
+        command
+            .args(["--name", &self.name, "--role", self.role, "--token", &self.token])
+            .args(["--region", &self.region.to_string(), "--delay-ms", &self.delay_ms.to_string()])
+            .args(["--listen", &self.listen.to_string(), "--journal"])
+            .arg(journal(dir));
+        for scope in &self.scopes {
+            command.args(["--scope", &scope.to_string()]);
+        }
+        for gateway in &self.gateways {
+            command.args(["--gateway", &gateway.to_string()]);
+        }
+        command
+    }
+}
+
+impl Node {
+    /// The real code system with a generated population.
+    #[must_use]
+    pub fn codes(name: &str, region: u32) -> Builder {
+        Builder::new(Kind::Codes, name, region)
+    }
+
+    /// The test service.
+    #[must_use]
+    pub fn echo(name: &str, region: u32) -> Builder {
+        Builder::new(Kind::Echo, name, region)
+    }
+
+    /// Starts it again, after its process has ended.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        (self.process, self.address) = self.builder.launch(self.dir.path()).await?;
+        Ok(())
+    }
+
+    /// Starts it again on the port it had: somebody's configuration names it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart_there(&mut self) -> anyhow::Result<()> {
+        self.builder.listen = self.address;
+        self.restart().await
+    }
+
+    /// What the test service noted so far, over all its lives.
+    #[must_use]
+    pub fn executions(&self) -> Executions {
+        Executions::read(&journal(self.dir.path()))
+    }
+}
+
+/// The join token of a region in every test federation.
+#[must_use]
+pub fn token(region: u32) -> String {
+    format!("token-of-{region}")
+}
+
+fn journal(dir: &Path) -> PathBuf {
+    dir.join("journal")
+}
