@@ -106,3 +106,19 @@ fn refuse(
     };
     worker.refused.count(&worker.metrics, worker.index, &"".into(), end, start.elapsed());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F>(_: impl Fn(Rc<Worker>, Request<RecvStream>, SendResponse<Bytes>) -> F) -> usize {
+        std::mem::size_of::<F>()
+    }
+
+    #[test]
+    fn a_call_in_flight_is_small() {
+        // Hundreds of calls in flight should stay in a core's second-level cache.
+        let bytes = size(serve);
+        assert!(bytes <= 3072, "{bytes}");
+    }
+}
