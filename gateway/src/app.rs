@@ -162,7 +162,7 @@ impl Bound {
         let mut tasks = JoinSet::new();
         let metrics = Arc::new(Metrics::new(config.workers));
         let (tables, table) = watch::channel(Arc::new(config.table.clone()));
-        let (controller, snapshots) = Control::new(table.clone());
+        let (controller, snapshots) = Control::new(table.clone(), config.ramp);
         tasks.spawn(controller.run(stages.ended.clone()));
         let joined = federation::join(&config, &addresses, tables, table).await?;
         let operator = Operator {

@@ -20,6 +20,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use suiyue_proto::region::{self, Code};
 use toml::Spanned;
@@ -48,6 +49,8 @@ pub struct Config {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// What is admitted.
     pub limits: Limits,
+    /// A node that returns gets its share back within this time.
+    pub ramp: Duration,
 }
 
 /// Where the registry is.
@@ -166,6 +169,7 @@ impl Config {
             table: nodes::table(&source, &file)?,
             tls: nodes::tls(&source, &file)?,
             limits: limits(&source, &file)?,
+            ramp: ramp(&source, &file)?,
         })
     }
 }
@@ -247,6 +251,16 @@ fn registry(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<R
         source.invalid(&in_file.map_or(0..0, Spanned::span), "registry.prefix", e.to_string())
     })?;
     Ok(Registry { kind, endpoints, prefix })
+}
+
+fn ramp(source: &Source<'_>, file: &File) -> Result<Duration, Error> {
+    match &file.health.ramp_s {
+        None => Ok(Duration::from_secs(60)),
+        Some(value) if (0.0..=3600.0).contains(value.get_ref()) => {
+            Ok(Duration::from_secs_f64(*value.get_ref()))
+        }
+        Some(value) => Err(source.invalid(&value.span(), "health.ramp_s", "use 0 to 3600 seconds")),
+    }
 }
 
 fn limits(source: &Source<'_>, file: &File) -> Result<Limits, Error> {

@@ -4,16 +4,19 @@
 //! endpoint's state changes (changes within 5 ms make one plan), and publishes. The last 64 snapshots
 //! are kept so that `explain` can answer about a plan that an answer named.
 
+mod ramp;
+
 use crate::{
     health::{State, Vitals, check},
     plan::{self, NodeSignal, Signals},
     snapshot::Snapshot,
     table::{Endpoint, Node, Table},
 };
+use ramp::Ramps;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -24,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Changes within this time make one plan.
 const COALESCE: Duration = Duration::from_millis(5);
+/// While a node returns, its share is raised this often.
+const RAMP_STEP: Duration = Duration::from_millis(250);
 /// Snapshots that `explain` can go back to.
 const HISTORY: usize = 64;
 
@@ -67,6 +72,7 @@ pub struct Control {
     endpoints: BTreeMap<Identity, Tracked>,
     slots: Vec<bool>,
     generation: u64,
+    ramps: Ramps,
 }
 
 struct Tracked {
@@ -81,9 +87,9 @@ impl Drop for Tracked {
 }
 
 impl Control {
-    /// A control task that follows `tables`.
+    /// A control task that follows `tables`. A node that returns gets its share back within `ramp`.
     #[must_use]
-    pub fn new(tables: watch::Receiver<Arc<Table>>) -> (Self, Snapshots) {
+    pub fn new(tables: watch::Receiver<Arc<Table>>, ramp: Duration) -> (Self, Snapshots) {
         let (publisher, current) = watch::channel(Arc::new(Snapshot::default()));
         let history = Arc::new(Mutex::new(VecDeque::new()));
         let snapshots = Snapshots { current, history: history.clone() };
@@ -95,6 +101,7 @@ impl Control {
             endpoints: BTreeMap::new(),
             slots: Vec::new(),
             generation: 0,
+            ramps: Ramps::new(ramp),
         };
         (control, snapshots)
     }
@@ -109,6 +116,7 @@ impl Control {
                 () = shutdown.cancelled() => return,
                 changed = self.tables.changed(), if !fixed => fixed = changed.is_err(),
                 () = self.changed.notified() => {}
+                () = sleep(RAMP_STEP), if self.ramps.any() => {}
             }
             sleep(COALESCE).await;
         }
@@ -173,7 +181,8 @@ impl Control {
         }
     }
 
-    fn signals(&self, table: &Table) -> Signals {
+    fn signals(&mut self, table: &Table) -> Signals {
+        let now = Instant::now();
         let mut signals = Signals::default();
         for node in table.nodes.values() {
             let present: Vec<&Endpoint> = node.endpoints.iter().filter(|e| !e.draining).collect();
@@ -183,8 +192,10 @@ impl Control {
             });
             let health = fit.count() as f64 / present.len().max(1) as f64;
             let ready = present.iter().flat_map(|e| e.ready.iter().map(|(code, _)| *code)).collect();
-            signals.nodes.insert(node.name.clone(), NodeSignal { health, ready });
+            let ramp = self.ramps.of(&node.name, health > 0.0, now);
+            signals.nodes.insert(node.name.clone(), NodeSignal { health, ramp, ready });
         }
+        self.ramps.retain(|node| table.nodes.contains_key(node));
         signals
     }
 }

@@ -23,6 +23,9 @@ use suiyue_proto::{
 /// healthy fractions are stretched, as in Envoy's priority levels.
 const OVERPROVISIONING: f64 = 1.4;
 
+/// A returning node begins with this fraction: enough to see whether it answers.
+pub const MIN_RAMP: f64 = 0.02;
+
 /// What is known of the nodes besides the table, by node name.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
@@ -31,10 +34,13 @@ pub struct Signals {
 }
 
 /// What is known of one node.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodeSignal {
     /// Fraction of its endpoints in rotation, 0 to 1.
     pub health: f64,
+    /// Fraction of its usual share that it may take while it returns, 0 to 1. A preference: where
+    /// nobody else can answer it takes everything.
+    pub ramp: f64,
     /// Regions that at least one endpoint is ready for.
     pub ready: BTreeSet<Code>,
 }
@@ -102,6 +108,8 @@ pub struct Candidate {
     pub reason: Reason,
     /// Fraction of its endpoints in rotation, 0 to 1.
     pub health: f64,
+    /// Fraction of its usual share while it returns, 0 to 1.
+    pub ramp: f64,
 }
 
 /// Where the calls of one region and class go. Shares add up to 1, or to 0 where nobody may answer.
@@ -202,8 +210,9 @@ fn route(table: &Table, signals: &Signals, code: Code, class: Class, tiers: &[(u
         .chain(peers)
         .map(|(tier, node)| {
             let (health, reason) = judge(node, signals, code, tier);
+            let ramp = signals.nodes.get(&node.name).map_or(1.0, |s| s.ramp.clamp(MIN_RAMP, 1.0));
             let capacity = f64::from(node.rps_max.unwrap_or(1).max(1));
-            (Candidate { node: node.name.clone(), tier, share: 0.0, reason, health }, capacity)
+            (Candidate { node: node.name.clone(), tier, share: 0.0, reason, health, ramp }, capacity)
         })
         .collect();
     if !spread(&mut candidates) {
@@ -244,19 +253,19 @@ fn spread(candidates: &mut [(Candidate, f64)]) -> bool {
             .filter(|(c, _)| c.tier == tier && !matches!(c.reason, Reason::Drained | Reason::Suspended))
             .map(|(_, capacity)| capacity)
             .sum();
-        let effective: f64 = candidates
-            .iter_mut()
-            .filter(usable)
-            .filter(|(c, _)| c.tier == tier)
-            .map(|(c, capacity)| *capacity * c.health)
-            .sum();
-        if effective <= 0.0 || left <= 0.0 {
+        let sum = |candidates: &mut [(Candidate, f64)], weight: fn(&Candidate) -> f64| -> f64 {
+            let in_tier = candidates.iter_mut().filter(usable).filter(|(c, _)| c.tier == tier);
+            in_tier.map(|(c, capacity)| *capacity * weight(c)).sum()
+        };
+        let healthy = sum(candidates, |c| c.health);
+        let ramped = sum(candidates, |c| c.health * c.ramp);
+        if healthy <= 0.0 || left <= 0.0 {
             continue;
         }
-        let takes =
-            if tier == last { left } else { left * (OVERPROVISIONING * effective / nominal).min(1.0) };
+        let allowed = (OVERPROVISIONING * healthy / nominal).min(1.0) * (ramped / healthy);
+        let takes = if tier == last { left } else { left * allowed };
         for (c, capacity) in candidates.iter_mut().filter(usable).filter(|(c, _)| c.tier == tier) {
-            c.share = takes * *capacity * c.health / effective;
+            c.share = takes * *capacity * c.health * c.ramp / ramped;
             c.reason = if tier == first { Reason::Primary } else { Reason::Failover };
         }
         left = (left - takes).max(0.0);

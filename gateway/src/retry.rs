@@ -88,6 +88,12 @@ impl Budget {
         self.tenths = (self.tenths + 1).min(CAP_TENTHS);
     }
 
+    /// There is a retry to take.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.tenths >= 10
+    }
+
     /// Takes one retry; false if there is none.
     pub fn spend(&mut self, now: Instant) -> bool {
         if now.saturating_duration_since(self.floor_from) >= Duration::from_secs(1) {

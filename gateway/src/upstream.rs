@@ -7,7 +7,11 @@
 //! Nothing is queued here: a call that finds no connection waits for the one being opened, or fails as
 //! not sent.
 
-use crate::{health::Vitals, io::Io, telemetry};
+use crate::{
+    health::{State, Vitals},
+    io::Io,
+    telemetry,
+};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{Request, uri::Authority};
@@ -110,8 +114,7 @@ impl Pool {
     /// # Errors
     /// [`NotSent`]: the endpoint cannot be reached, or takes no stream at present.
     pub async fn connected(&self) -> Result<Rc<Line>, NotSent> {
-        if self.down.get() {
-            self.wanted.notify_one();
+        if self.down.get() && self.vitals.state() != State::Ok {
             return Err(NotSent);
         }
         let opened = self.opened.notified();
@@ -183,8 +186,7 @@ async fn keep(weak: Weak<Pool>) {
                     pool.down.set(true);
                     pool.opened.notify_waiters();
                     pool.vitals.doubt("cannot connect");
-                    drop(pool);
-                    tokio::time::sleep(backoff).await;
+                    pause(&pool.vitals, backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     continue;
                 }
@@ -196,6 +198,17 @@ async fn keep(weak: Weak<Pool>) {
         tokio::select! {
             () = wanted => {}
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
+        }
+    }
+}
+
+/// Waits before the next connect, but not for long once a health check passed.
+async fn pause(vitals: &Vitals, backoff: Duration) {
+    let end = tokio::time::Instant::now() + backoff;
+    while tokio::time::Instant::now() < end {
+        tokio::time::sleep(BACKOFF_MIN).await;
+        if vitals.state() == State::Ok {
+            return;
         }
     }
 }

@@ -6,7 +6,11 @@
 use anyhow::ensure;
 use bytes::Bytes;
 use std::fmt::Write as _;
-use suiyue_proto::{metadata, reason::Reason};
+use suiyue_proto::{
+    metadata,
+    reason::Reason,
+    v1::{Class, ExplainRouteRequest},
+};
 use suiyue_tests::{
     client::{Answer, Connection, framed, request},
     eventually::{ends, eventually},
@@ -24,6 +28,15 @@ const STREAM: &str = "/suiyue.test.v1.EchoService/ServerStream";
 
 /// A gateway that knows a city and its province, and some of their methods, from its file.
 async fn gateway(city: &Node, province: &Node, health: &str) -> anyhow::Result<Gateway> {
+    gateway_with_ramp(city, province, health, 0).await
+}
+
+async fn gateway_with_ramp(
+    city: &Node,
+    province: &Node,
+    health: &str,
+    ramp_s: u32,
+) -> anyhow::Result<Gateway> {
     let mut toml = String::new();
     for (node, region, role, scopes) in [
         (city, GUANGZHOU, "city", format!("[{GUANGZHOU}]")),
@@ -47,7 +60,8 @@ async fn gateway(city: &Node, province: &Node, health: &str) -> anyhow::Result<G
              access = \"public\"\nshape = {shape:?}\n"
         );
     }
-    let gateway = Gateway::builder("gw-1").default_region(GUANGZHOU).toml(&toml).start().await?;
+    let gateway =
+        Gateway::builder("gw-1").default_region(GUANGZHOU).ramp_s(ramp_s).toml(&toml).start().await?;
     // Both: of two that were not checked yet, the first to pass would carry the other's calls.
     for node in [city, province] {
         gateway.sees(&node.name, node.address).await?;
@@ -115,4 +129,27 @@ async fn a_static_node_that_listens_and_does_not_answer_is_found_out() -> anyhow
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_node_that_returns_begins_with_a_small_share_while_another_carries_on() -> anyhow::Result<()> {
+    let mut city = Node::echo("city", GUANGZHOU).start().await?;
+    let province = Node::echo("province", GUANGDONG).scopes(&[GUANGZHOU]).start().await?;
+    let gateway = gateway_with_ramp(&city, &province, "grpc", 3600).await?;
+    let share = async || -> anyhow::Result<f64> {
+        let request =
+            ExplainRouteRequest { region: GUANGZHOU, class: Class::Scan.into(), ..Default::default() };
+        let route = gateway.operator().await?.explain_route(request).await?.into_inner();
+        Ok(route.candidates.iter().find(|c| c.node == "city").map_or(0.0, |c| c.share))
+    };
+    assert!((share().await? - 1.0).abs() < 1e-9, "healthy from the start");
+    let load = Load::start(&[gateway.data], GUANGZHOU, 40, Mix::Replayable);
+    city.process.kill()?;
+    eventually("the city is out", async || Ok(ensure!(share().await? == 0.0))).await?;
+    city.restart_there().await?;
+    eventually("the city is back", async || Ok(ensure!(share().await? > 0.0))).await?;
+    let returned = share().await?;
+    assert!(returned < 0.1, "of an hour's ramp only seconds have passed: {returned}");
+    load.reaches("city", 10).await?;
+    load.stop().await?.flawless()
 }

@@ -19,6 +19,7 @@ pub struct Builder {
     id: String,
     registry: String,
     workers: usize,
+    ramp_s: u32,
     top: String,
     tables: String,
 }
@@ -77,6 +78,13 @@ impl Builder {
         self
     }
 
+    /// Seconds in which a returning node gets its share back; by default it returns at once here.
+    #[must_use]
+    pub fn ramp_s(mut self, seconds: u32) -> Self {
+        self.ramp_s = seconds;
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
@@ -96,8 +104,8 @@ impl Builder {
         let (config, addresses) = (dir.join("gateway.toml"), dir.join("addresses.json"));
         let [data, control, admin] = listen;
         let text = format!(
-            "id = {:?}\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}{}{}",
-            self.id, self.workers, self.top, self.registry, self.tables,
+            "id = {:?}\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n{}{}",
+            self.id, self.workers, self.top, self.ramp_s, self.registry, self.tables,
         );
         fs::write(&config, text)?;
         let _ = fs::remove_file(&addresses);
@@ -123,7 +131,14 @@ impl Gateway {
     #[must_use]
     pub fn builder(id: &str) -> Builder {
         let registry = "[registry]\nkind = \"none\"\n".to_owned();
-        Builder { id: id.to_owned(), registry, workers: 2, top: String::new(), tables: String::new() }
+        Builder {
+            id: id.to_owned(),
+            registry,
+            workers: 2,
+            ramp_s: 0,
+            top: String::new(),
+            tables: String::new(),
+        }
     }
 
     /// Starts it again on the same ports, after its process has ended.

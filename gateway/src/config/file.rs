@@ -22,6 +22,13 @@ pub struct File {
     pub(super) method: Vec<Method>,
     pub(super) tls: Option<Tls>,
     pub(super) limits: Limits,
+    pub(super) health: Health,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Health {
+    pub(super) ramp_s: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

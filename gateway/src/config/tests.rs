@@ -79,6 +79,7 @@ fn a_wrong_field_is_named_with_its_line() {
     );
     refused("[[method]]\npath = \"/suiyue.v1.X/Y\"\nclass = \"scan\"", &["built in"]);
     refused("[tls]\ncert = \"/nonexistent\"\nkey = \"k\"", &["gateway.toml:2", "tls.cert", "/nonexistent"]);
+    refused("[health]\nramp_s = -1.0", &["gateway.toml:2", "health.ramp_s", "3600"]);
     refused("[limits]\nrequest_bytes = 0", &["gateway.toml:2", "limits.request_bytes"]);
 }
 

@@ -37,7 +37,7 @@ fn signals(health: &[(&str, f64)]) -> Signals {
     let ready: BTreeSet<Code> = [440_100, 440_000, 610_100].map(code).into();
     let nodes = health
         .iter()
-        .map(|&(name, health)| (name.into(), NodeSignal { health, ready: ready.clone() }))
+        .map(|&(name, health)| (name.into(), NodeSignal { health, ramp: 1.0, ready: ready.clone() }))
         .collect();
     Signals { nodes }
 }
@@ -97,6 +97,23 @@ fn a_half_sick_city_keeps_what_its_health_allows() {
         Class::Show,
         &[("suikang", 0, 0.7, Reason::Primary), ("yuekang", 1, 0.3, Reason::Failover)],
     );
+}
+
+#[test]
+fn a_returning_city_takes_its_share_back_step_by_step() {
+    let mut signals = signals(&[("suikang", 1.0), ("yuekang", 1.0)]);
+    let mut shares = |ramp: f64, province: f64| {
+        signals.nodes.get_mut("suikang").unwrap().ramp = ramp;
+        signals.nodes.get_mut("yuekang").unwrap().health = province;
+        let plans = plan(&guangzhou(), &signals);
+        let route = &plans.regions[&code(440_100)][Class::Show.index()];
+        [route.candidates[0].share, route.candidates[1].share]
+    };
+    assert_eq!(shares(0.25, 1.0), [0.25, 0.75]);
+    assert_eq!(shares(0.0, 1.0), [MIN_RAMP, 1.0 - MIN_RAMP]);
+    assert_eq!(shares(1.0, 1.0), [1.0, 0.0]);
+    // Nobody else is there: the ramp gives way.
+    assert_eq!(shares(0.25, 0.0), [1.0, 0.0]);
 }
 
 #[test]
@@ -171,8 +188,8 @@ proptest! {
     #[test]
     fn raising_a_share_only_adds_subjects(low in 0.05..0.5f64, more in 0.0..0.4f64, key: u64) {
         let route = |share: f64| Route { candidates: vec![
-            Candidate { node: "a".into(), tier: 0, share, reason: Reason::Primary, health: 1.0 },
-            Candidate { node: "b".into(), tier: 1, share: 1.0 - share, reason: Reason::Failover, health: 1.0 },
+            Candidate { node: "a".into(), tier: 0, share, reason: Reason::Primary, health: 1.0, ramp: 1.0 },
+            Candidate { node: "b".into(), tier: 1, share: 1.0 - share, reason: Reason::Failover, health: 1.0, ramp: 1.0 },
         ]};
         if route(low).pick(key) == Some(0) {
             prop_assert_eq!(route(low + more).pick(key), Some(0));
@@ -189,6 +206,7 @@ fn picks_follow_the_shares() {
         share,
         reason: Reason::Primary,
         health: 1.0,
+        ramp: 1.0,
     });
     let route = Route { candidates: candidates.collect() };
     let mut seen = [0u32; 3];

@@ -3,6 +3,7 @@
 //! Health, reflection, and the public part of the operator API (`ListRegions`). They are tonic
 //! services; this module carries h2's streams to them and back.
 
+use super::stream::pump::poll_room;
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{Request, Response, request::Parts};
@@ -86,17 +87,26 @@ pub async fn serve(
             return;
         };
         let sent = match frame.into_data() {
-            Ok(data) => out.send_data(data, false),
+            Ok(data) => send(&mut out, data).await,
             Err(frame) => match frame.into_trailers() {
                 Ok(trailers) => {
                     let _ = out.send_trailers(trailers);
                     return;
                 }
-                Err(_) => Ok(()),
+                Err(_) => Some(()),
             },
         };
-        if sent.is_err() {
+        if sent.is_none() {
             return;
         }
     }
+}
+
+/// Sends within the caller's window; `None`: the caller is gone.
+async fn send(out: &mut h2::SendStream<Bytes>, mut data: Bytes) -> Option<()> {
+    while !data.is_empty() {
+        let n = std::future::poll_fn(|cx| poll_room(cx, out, data.len())).await?;
+        out.send_data(data.split_to(n), false).ok()?;
+    }
+    Some(())
 }

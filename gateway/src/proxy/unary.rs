@@ -41,12 +41,6 @@ struct Tried {
 }
 
 impl Tried {
-    fn one(slot: usize) -> Self {
-        let mut tried = Self::default();
-        tried.push(slot);
-        tried
-    }
-
     fn push(&mut self, slot: usize) {
         if let Some(place) = self.slots.get_mut(self.len) {
             *place = slot;
@@ -91,7 +85,11 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
         let chosen = next(call, resolved, key, &tried).ok_or(last)?;
         tried.push(chosen.vitals.slot);
         progress.attempts += 1;
-        let failure = match attempt(call, view, chosen, &message, progress).await? {
+        let another = progress.idempotency.replayable()
+            && progress.attempts < retry::MAX_ATTEMPTS
+            && call.worker.budget.borrow().is_open()
+            && next(call, resolved, key, &tried).is_some();
+        let failure = match attempt(call, view, chosen, &message, progress, another).await? {
             Ok((held, attempt)) => {
                 return deliver(call, view, chosen, progress.attempts, held, attempt).await;
             }
@@ -169,6 +167,7 @@ async fn attempt(
     chosen: Chosen<'_>,
     message: &Bytes,
     progress: Progress,
+    another: bool,
 ) -> Result<Result<(Held, Try), Failure>, Stop> {
     let Some((mut attempt, mut opened)) = call.open(view, chosen.vitals).await? else {
         return Ok(Err(Failure::NotSent));
@@ -177,7 +176,7 @@ async fn attempt(
         return Ok(Err(Failure::Lost));
     }
     let deadline = call.asked.deadline;
-    let try_until = deadline.map(|at| per_try(call.now, at, progress));
+    let try_until = deadline.map(|at| if another { per_try(call.now, at) } else { at });
     let mut timer = try_until.map(|at| call.worker.wheel.arm(at));
     let held = match hold(call, &mut timer, &mut opened).await {
         Ok(held) => held,
@@ -196,30 +195,20 @@ async fn attempt(
         return Err(Reason::DeadlineExceeded.into());
     }
     let pushback = |map: &HeaderMap| map.contains_key("grpc-retry-pushback-ms");
+    // Only where a budget token and another endpoint are at hand: else the node's own answer is better.
     let may_retry = status == tonic::Code::Unavailable as u8
         && held.rest.is_none()
         && !pushback(held.head.headers())
         && !held.trailers.as_ref().is_some_and(pushback);
-    if may_retry && retry::decide(Failure::Unavailable, progress) == Decision::Spend {
-        let slot = chosen.vitals.slot;
-        let tried_all = next(call, resolved_of(call, view)?, 0, &Tried::one(slot)).is_none();
-        if !tried_all && call.worker.budget.borrow_mut().spend(Instant::now()) {
-            return Ok(Err(Failure::Unavailable));
-        }
+    if may_retry && another && retry::decide(Failure::Unavailable, progress) == Decision::Spend {
+        return Ok(Err(Failure::Unavailable));
     }
     Ok(Ok((held, attempt)))
 }
 
-fn resolved_of<'a>(call: &Call, view: &'a View) -> Result<&'a Resolved, Reason> {
-    let code = call.asked.region.ok_or(Reason::RegionRequired)?;
-    view.snapshot.route(code, call.asked.method.class).ok_or(Reason::RegionNotJoined)
-}
-
-/// Time for one try: half of what is left where another try may follow.
-fn per_try(now: Instant, deadline: Instant, progress: Progress) -> Instant {
-    let left = deadline.saturating_duration_since(now);
-    let last = !progress.idempotency.replayable() || progress.attempts >= retry::MAX_ATTEMPTS;
-    if last { deadline } else { now + left / 2 }
+/// Time for one try where another may follow: half of what is left.
+fn per_try(now: Instant, deadline: Instant) -> Instant {
+    now + deadline.saturating_duration_since(now) / 2
 }
 
 enum Failed {

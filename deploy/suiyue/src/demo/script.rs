@@ -50,6 +50,12 @@ pub(super) fn steps(length: Duration) -> Vec<Step> {
     PHASES.into_iter().map(step).collect()
 }
 
+/// Time in which a returning node gets its share back: a tenth of the play, a minute at most, which is
+/// what a gateway takes by default.
+pub(super) fn ramp(length: Duration) -> Duration {
+    (length / 10).min(Duration::from_secs(60))
+}
+
 /// The plan, in lines for a person.
 pub(super) fn announce(steps: &[Step], rate: u32) -> Vec<String> {
     let total: Duration = steps.iter().map(|step| step.length).sum();
@@ -65,6 +71,10 @@ pub(super) fn announce(steps: &[Step], rate: u32) -> Vec<String> {
         let (at, length) = (step.at.as_secs_f64(), step.length.as_secs_f64());
         lines.push(format!("  {at:5.1} s  {length:5.1} s long  {:14}  {what}", step.name));
     }
+    let ramp = ramp(total).as_secs_f64();
+    lines.push(format!(
+        "  ramp: a node that returns gets its share back within {ramp:.1} s (60 s by default)"
+    ));
     lines
 }
 

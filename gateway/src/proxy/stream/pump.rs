@@ -209,7 +209,7 @@ impl Down {
 }
 
 /// Bytes that may be sent now, at least one; `None`: the stream is closed.
-fn poll_room(cx: &mut Context<'_>, to: &mut SendStream<Bytes>, wanted: usize) -> Poll<Option<usize>> {
+pub fn poll_room(cx: &mut Context<'_>, to: &mut SendStream<Bytes>, wanted: usize) -> Poll<Option<usize>> {
     loop {
         let room = to.capacity();
         if room > 0 {

@@ -4,9 +4,9 @@
 //! only for this run.
 
 use super::{NodeName, POPULATION_SEED};
-use crate::cli;
+use crate::{cli, demo::script};
 use anyhow::Context as _;
-use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, path::Path, time::Duration};
 
 /// Join tokens, by node.
 pub(super) struct Tokens(BTreeMap<NodeName, String>);
@@ -23,6 +23,8 @@ pub(super) fn gateway(flags: &cli::Demo, tokens: &Tokens) -> String {
     for port in ["listen", "control", "admin"] {
         let _ = writeln!(text, "{port} = \"127.0.0.1:0\"");
     }
+    let ramp = script::ramp(Duration::from_secs(u64::from(flags.seconds)));
+    let _ = writeln!(text, "\n[health]\nramp_s = {:.3}", ramp.as_secs_f64());
     text.push_str("\n[registry]\n");
     match &flags.etcd {
         None => text.push_str("kind = \"embedded\"\n"),
