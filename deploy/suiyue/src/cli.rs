@@ -20,22 +20,25 @@ Examples:
   suiyue node --config node.toml                   a node
   suiyue node list                                 who is there, and how healthy
   suiyue route explain --region 440100 --class scan
-  suiyue code show --region 440100 --subject 00112233445566778899aabbccddeeff
+  suiyue code show --region 440100 --subject 04c8dab17da6027c0f3ca6f3af3606fb
   suiyue code verify 'SY1:440100:…'
   suiyue load --server 127.0.0.1:8440 --rate 2000 --seconds 10
 
 Exit codes: 0 done; 1 failed; 2 wrong command line or configuration; 4 verdict DENY or UNKNOWN
 (code verify); 130 stopped by Ctrl-C.";
 
+/// Flags that every command takes stand apart from its own.
+const LOGGING: &str = "Log";
+
 /// A federated, multi-region code gateway, its nodes, and what to ask and try on them.
 #[derive(Debug, Parser)]
-#[command(name = "suiyue", version, about, after_help = EXAMPLES, propagate_version = true)]
+#[command(name = "suiyue", version, after_help = EXAMPLES, propagate_version = true)]
 pub struct Cli {
     /// How log lines on stderr look.
-    #[arg(long, global = true, env = "SUIYUE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(long, global = true, help_heading = LOGGING, env = "SUIYUE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
     /// Which log lines appear: a level, or levels by module as in `warn,suiyue_gateway=debug`.
-    #[arg(long, global = true, env = "SUIYUE_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, global = true, help_heading = LOGGING, env = "SUIYUE_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
     /// What to do.
     #[command(subcommand)]
@@ -267,7 +270,7 @@ pub enum Route {
     /// Explain where calls of one region and class go, and why.
     #[command(after_help = "Examples:
   suiyue route explain --region 440100 --class scan
-  suiyue route explain --region 440100 --class show --subject 00112233445566778899aabbccddeeff -o json")]
+  suiyue route explain --region 440100 --class show --subject 04c8dab17da6027c0f3ca6f3af3606fb -o json")]
     Explain {
         /// Which gateway to ask.
         #[command(flatten)]
@@ -314,7 +317,7 @@ impl Server {
 pub enum CodeVerb {
     /// Draw a holder's code in the terminal, and say who served it.
     #[command(after_help = "Example:
-  suiyue code show --region 440100 --subject 00112233445566778899aabbccddeeff")]
+  suiyue code show --region 440100 --subject 04c8dab17da6027c0f3ca6f3af3606fb")]
     Show {
         /// Where to ask.
         #[command(flatten)]

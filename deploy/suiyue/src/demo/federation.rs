@@ -173,15 +173,17 @@ impl Federation {
         let subject = crate::load::subject(GUANGZHOU, flags.holders / 2, POPULATION_SEED);
         let (data, control) = (self.addresses.data, self.addresses.control);
         let metrics = self.addresses.admin;
+        // As the reader started it: `cargo run` leaves it outside of the PATH.
+        let program = std::env::args().next().unwrap_or_else(|| "suiyue".to_owned());
         for line in [
             format!(
                 "it keeps running until Ctrl-C: apps {data}, operators {control}, metrics http://{metrics}/metrics"
             ),
             "try:".to_owned(),
-            format!("  suiyue code show --server {data} --region {GUANGZHOU} --subject {subject}"),
-            format!("  suiyue node list --gateway {control}"),
+            format!("  {program} code show --server {data} --region {GUANGZHOU} --subject {subject}"),
+            format!("  {program} node list --gateway {control}"),
             format!(
-                "  suiyue route explain --gateway {control} --region {GUANGZHOU} --class scan --subject {subject}"
+                "  {program} route explain --gateway {control} --region {GUANGZHOU} --class scan --subject {subject}"
             ),
         ] {
             screen.plain(&line);

@@ -8,7 +8,7 @@ use crate::{cli, exit::Usage};
 use anyhow::Context as _;
 use suiyue_gateway::{
     app,
-    config::{Config, Overrides},
+    config::{Config, Kind, Overrides},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,11 @@ pub fn run(flags: &cli::Gateway) -> anyhow::Result<()> {
     }
     let config =
         Config::load(flags.config.as_deref(), &overrides(flags)).map_err(|error| Usage(error.to_string()))?;
+    if config.registry.kind == Kind::None && config.table.nodes.is_empty() {
+        tracing::warn!(
+            "no registry and no nodes are configured: nothing can be routed; see deploy/examples/gateway.toml"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(config, &flags.process))
 }

@@ -6,7 +6,7 @@
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 /// What `-o` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -36,13 +36,19 @@ pub fn json(document: &impl Serialize) -> anyhow::Result<()> {
     line(&text)
 }
 
-/// Prints a line to stdout. A reader that has gone (`| head`) is an error, not a panic.
+/// Prints a line to stdout. A reader that has gone (`| head`) has seen what it wanted.
 ///
 /// # Errors
-/// When stdout is closed or full.
+/// When stdout cannot be written for another reason, such as a full disk.
 pub fn line(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).context("stdout cannot be written")
+    written(writeln!(std::io::stdout().lock(), "{}", text.trim_end()))
+}
+
+fn written(result: io::Result<()>) -> anyhow::Result<()> {
+    match result.and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("stdout cannot be written"),
+    }
 }
 
 /// A duration in milliseconds for a person: `850 ms`, `12 s`, `3 min`, `2 h`.
@@ -65,6 +71,13 @@ pub fn word(name: &str, prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_reader_that_has_gone_is_no_error() {
+        let check = |kind: io::ErrorKind| written(Err(kind.into())).is_ok();
+        assert!(check(io::ErrorKind::BrokenPipe));
+        assert!(!check(io::ErrorKind::StorageFull));
+    }
 
     #[test]
     fn ages_read_well() {
