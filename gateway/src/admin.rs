@@ -3,7 +3,7 @@
 //! `GET /metrics` (`OpenMetrics` text), `/ready` (200 while the gateway has a table and is not draining)
 //! and `/live`, over HTTP/1.1 on the admin port.
 
-use crate::{control::Snapshots, telemetry::Metrics};
+use crate::{control::Snapshots, table::Source, telemetry::Metrics};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -20,6 +20,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The snapshots.
     pub snapshots: Snapshots,
+    /// A registry is configured: before it was read, only static nodes can be served.
+    pub has_registry: bool,
     /// The gateway drains.
     pub draining: CancellationToken,
 }
@@ -97,6 +99,11 @@ impl Admin {
         }
         if snapshot.generation == 0 {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "waiting for a table\n".into());
+        }
+        let unread = self.has_registry && snapshot.table.source == Source::Static;
+        if unread && snapshot.table.nodes.is_empty() {
+            let text = "waiting for the registry: it has not been read yet\n";
+            return plain(StatusCode::SERVICE_UNAVAILABLE, text.into());
         }
         plain(StatusCode::OK, format!("ready: {state}"))
     }

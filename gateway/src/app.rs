@@ -9,7 +9,7 @@ mod services;
 
 use crate::{
     admin::Admin,
-    config::Config,
+    config::{Config, Kind},
     control::{Control, Snapshots},
     listener,
     operator::Operator,
@@ -178,7 +178,8 @@ impl Bound {
             tasks.spawn(joined.run(shutdown.clone(), stages.ended.clone()));
         }
         let workers = Workers::start(&config, &public, &metrics, &snapshots, &stages)?;
-        let page = Admin { metrics: metrics.clone(), snapshots, draining: shutdown.clone() };
+        let has_registry = config.registry.kind != Kind::None;
+        let page = Admin { metrics: metrics.clone(), snapshots, has_registry, draining: shutdown.clone() };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
         let accept =
             listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());

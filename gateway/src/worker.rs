@@ -25,6 +25,9 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+/// Tasks polled between two looks at the sockets.
+const EVENT_INTERVAL: u32 = 61;
+
 /// What a worker is given at its start.
 pub struct Inbox {
     /// Position among the workers.
@@ -158,6 +161,9 @@ struct Feeds {
 /// The runtime cannot be built.
 pub fn run(inbox: Inbox) -> std::io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
+    // As many polls between two looks at the sockets as calls can be in a burst: more is read and
+    // written at a time.
+    builder.event_interval(EVENT_INTERVAL);
     let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(serve(inbox));
     Ok(())
