@@ -47,14 +47,19 @@ pub struct Vitals {
     pub endpoint: table::Endpoint,
     state: AtomicU8,
     in_flight: AtomicU32,
-    /// Peak-EWMA latency in microseconds.
+    /// Peak-EWMA latency in microseconds, as of `sampled_ms`.
     latency_us: AtomicU32,
+    /// When it was last fed, in milliseconds after `born`.
+    sampled_ms: AtomicU32,
+    born: Instant,
     since: Mutex<(Instant, &'static str)>,
     changed: Arc<Notify>,
     /// Wakes the checker: something is wrong, look now.
     pub(crate) look: Notify,
 }
 
+/// Without calls a latency halves in this time (e-fold 10 s): a past peak is forgiven.
+const HALF_LIFE_MS: u32 = 7_000;
 /// Latency assumed of an endpoint that has not answered yet: 30 ms.
 const SEED_US: u32 = 30_000;
 
@@ -70,6 +75,8 @@ impl Vitals {
             state: AtomicU8::new(state as u8),
             in_flight: AtomicU32::new(0),
             latency_us: AtomicU32::new(SEED_US),
+            sampled_ms: AtomicU32::new(0),
+            born: Instant::now(),
             since: Mutex::new((Instant::now(), "not checked yet")),
             changed,
             look: Notify::new(),
@@ -123,12 +130,14 @@ impl Vitals {
         self.in_flight.fetch_add(1, Relaxed);
     }
 
-    /// A call ends; `latency` if it was answered.
-    pub fn end(&self, latency: Option<Duration>) {
+    /// A call ends; `answered` is its latency, and now, if it was answered with something that says how
+    /// long work takes there.
+    pub fn end(&self, answered: Option<(Duration, Instant)>) {
         self.in_flight.fetch_sub(1, Relaxed);
-        let Some(latency) = latency else { return };
+        let Some((latency, now)) = answered else { return };
         let sample = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
-        let old = self.latency_us.load(Relaxed);
+        let old = self.latency(now);
+        self.sampled_ms.store(self.age_ms(now), Relaxed);
         // A peak counts at once; below it the average follows by a sixteenth a call. Lost updates of
         // concurrent workers do not matter for a choice between two.
         let new = if sample > old { sample } else { old - (old - sample) / 16 };
@@ -143,8 +152,18 @@ impl Vitals {
 
     /// What a further call costs there.
     #[must_use]
-    pub fn cost(&self) -> u64 {
-        u64::from(self.latency_us.load(Relaxed)) * (u64::from(self.in_flight()) + 1)
+    pub fn cost(&self, now: Instant) -> u64 {
+        u64::from(self.latency(now)) * (u64::from(self.in_flight()) + 1)
+    }
+
+    /// Latency in microseconds, at least 1, after what was forgiven since the last sample.
+    fn latency(&self, now: Instant) -> u32 {
+        let quiet = self.age_ms(now).saturating_sub(self.sampled_ms.load(Relaxed));
+        (self.latency_us.load(Relaxed) >> (quiet / HALF_LIFE_MS).min(31)).max(1)
+    }
+
+    fn age_ms(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u32::MAX)
     }
 }
 
@@ -215,11 +234,13 @@ mod tests {
         assert!(vitals.in_rotation());
         vitals.doubt("connection lost");
         assert_eq!((vitals.state(), vitals.since().1), (State::Suspect, "connection lost"));
+        let now = vitals.born;
         vitals.begin();
-        vitals.end(Some(Duration::from_millis(200)));
-        assert_eq!(vitals.cost(), 200_000);
+        vitals.end(Some((Duration::from_millis(200), now)));
+        assert_eq!(vitals.cost(now), 200_000);
+        assert_eq!(vitals.cost(now + Duration::from_secs(15)), 50_000, "a past peak is forgiven");
         vitals.begin();
-        vitals.end(Some(Duration::ZERO));
-        assert!(vitals.cost() < 200_000);
+        vitals.end(Some((Duration::ZERO, now)));
+        assert!(vitals.cost(now) < 200_000);
     }
 }

@@ -26,8 +26,12 @@ use tokio_util::sync::CancellationToken;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A connection is retired at this age, ± 10 %.
 const AGE: Duration = Duration::from_secs(600);
-/// Streams of a retired connection may go on for this long.
+/// Calls on a retired connection may go on for this long.
 const GRACE: Duration = Duration::from_secs(15);
+/// Calls may go on for this long when the gateway drains.
+const DRAIN_GRACE: Duration = Duration::from_secs(10);
+/// Streams that are still there then are ended with a status, for which they have this time.
+const CUT: Duration = Duration::from_secs(1);
 /// A connection is asked for a sign of life this often, and has [`KEEPALIVE_ANSWER`] to give it.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
@@ -104,42 +108,61 @@ async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<Connection<
         .map_err(io::Error::other)
 }
 
+/// Where a connection stands in its life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// New calls are taken.
+    Serving,
+    /// GOAWAY was said; calls in flight finish.
+    Leaving,
+    /// Streams are being ended with a status that says: resume elsewhere.
+    Cut,
+}
+
 /// Accepts streams until the peer leaves, the connection is old, or the gateway drains.
 async fn drive(worker: Rc<Worker>, mut connection: Connection<Io, bytes::Bytes>) {
-    let retire = Instant::now() + AGE.mul_f64(0.9 + 0.2 * (worker.random() as f64 / u64::MAX as f64));
+    let age = AGE.mul_f64(0.9 + 0.2 * (worker.random() as f64 / u64::MAX as f64));
     let mut pinger = connection.ping_pong();
     let alive = keep_alive(pinger.as_mut());
-    tokio::pin!(alive);
     let drain = worker.drain.clone();
     let drained = drain.cancelled();
-    let retired = sleep_until(retire);
-    tokio::pin!(drained, retired);
-    let mut leaving = false;
+    let next = sleep_until(Instant::now() + age);
+    tokio::pin!(alive, drained, next);
+    let cut = Rc::new(CancellationToken::new());
+    let mut phase = Phase::Serving;
     loop {
         tokio::select! {
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    let call = proxy::serve(worker.clone(), cut.clone(), request, respond);
                     // Boxed: the runtime moves a task's future three times in its life.
-                    tokio::task::spawn_local(Box::pin(proxy::serve(worker.clone(), request, respond)));
+                    tokio::task::spawn_local(Box::pin(call));
                 }
                 Some(Err(_)) | None => return,
             },
-            () = &mut drained, if !leaving => {
-                leaving = true;
+            () = &mut drained, if phase == Phase::Serving => {
+                phase = Phase::Leaving;
                 connection.graceful_shutdown();
-                retired.as_mut().reset(Instant::now() + GRACE);
+                next.as_mut().reset(Instant::now() + DRAIN_GRACE);
             }
-            () = &mut retired => {
-                if leaving {
+            () = &mut next => match phase {
+                Phase::Serving => {
+                    phase = Phase::Leaving;
+                    connection.graceful_shutdown();
+                    next.as_mut().reset(Instant::now() + GRACE);
+                }
+                Phase::Leaving => {
+                    phase = Phase::Cut;
+                    cut.cancel();
+                    next.as_mut().reset(Instant::now() + CUT);
+                }
+                Phase::Cut => {
                     connection.abrupt_shutdown(h2::Reason::NO_ERROR);
-                    let _ = timeout(HANDSHAKE, poll_fn(|cx| connection.poll_closed(cx))).await;
+                    let _ = timeout(CUT, poll_fn(|cx| connection.poll_closed(cx))).await;
                     return;
                 }
-                leaving = true;
-                connection.graceful_shutdown();
-                retired.as_mut().reset(Instant::now() + GRACE);
-            }
+            },
             () = &mut alive => return,
         }
     }

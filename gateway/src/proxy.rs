@@ -24,6 +24,7 @@ use http::Request;
 use intake::{Asked, Refusal};
 use std::{rc::Rc, time::Instant};
 use suiyue_proto::method::{Class, Shape};
+use tokio_util::sync::CancellationToken;
 
 /// Why a call ended without an answer of a node.
 #[derive(Debug)]
@@ -50,12 +51,19 @@ pub struct Call {
     pub now: Instant,
     /// What was asked.
     pub asked: Asked,
+    /// Cancelled when the connection must end: streams end with a status then.
+    pub cut: Rc<CancellationToken>,
     /// The way back.
     pub respond: SendResponse<Bytes>,
 }
 
 /// Serves one call to its end.
-pub async fn serve(worker: Rc<Worker>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub async fn serve(
+    worker: Rc<Worker>,
+    cut: Rc<CancellationToken>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
     let start = Instant::now();
     let limits = worker.limits;
     let load = worker.clone();
@@ -78,7 +86,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<RecvStream>, mut respond
         Ok(Err(head)) => return Box::pin(local::serve(&worker.services, head, body, respond)).await,
         Err(refusal) => return refuse(&worker, None, start, &mut respond, &refusal),
     };
-    let mut call = Call { worker, start, now: start, asked, respond };
+    let mut call = Call { worker, start, now: start, asked, cut, respond };
     let result = match call.asked.method.shape {
         Shape::Unary => unary::serve(&mut call, &view, body).await,
         _ => Box::pin(stream::serve(&mut call, &view, body)).await,
@@ -111,14 +119,16 @@ fn refuse(
 mod tests {
     use super::*;
 
-    fn size<F>(_: impl Fn(Rc<Worker>, Request<RecvStream>, SendResponse<Bytes>) -> F) -> usize {
+    type Arguments = (Rc<Worker>, Rc<CancellationToken>, Request<RecvStream>, SendResponse<Bytes>);
+
+    fn size<F>(_: impl Fn(Arguments) -> F) -> usize {
         std::mem::size_of::<F>()
     }
 
     #[test]
     fn a_call_in_flight_is_small() {
         // Hundreds of calls in flight should stay in a core's second-level cache.
-        let bytes = size(serve);
+        let bytes = size(|(worker, cut, request, respond)| serve(worker, cut, request, respond));
         assert!(bytes <= 3072, "{bytes}");
     }
 }

@@ -89,22 +89,21 @@ impl Budget {
     }
 
     /// There is a retry to take.
-    #[must_use]
-    pub const fn is_open(&self) -> bool {
+    pub fn is_open(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.floor_from) >= Duration::from_secs(1) {
+            self.floor_from = now;
+            self.tenths = self.tenths.max(FLOOR * 10);
+        }
         self.tenths >= 10
     }
 
     /// Takes one retry; false if there is none.
     pub fn spend(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.floor_from) >= Duration::from_secs(1) {
-            self.floor_from = now;
-            self.tenths = self.tenths.max(FLOOR * 10);
+        let open = self.is_open(now);
+        if open {
+            self.tenths -= 10;
         }
-        if self.tenths < 10 {
-            return false;
-        }
-        self.tenths -= 10;
-        true
+        open
     }
 }
 
@@ -149,7 +148,8 @@ mod tests {
             budget.deposit();
         }
         assert_eq!(spent(&mut budget, now), 100);
-        assert_eq!(spent(&mut budget, now + Duration::from_secs(1)), 3);
+        assert!(!budget.is_open(now) && budget.is_open(now + Duration::from_millis(1_500)));
+        assert_eq!(spent(&mut budget, now + Duration::from_secs(3)), 3);
         for _ in 0..100_000 {
             budget.deposit();
         }

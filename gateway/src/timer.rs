@@ -103,7 +103,7 @@ impl Wheel {
             .await;
             let next = {
                 let state = self.0.borrow();
-                state.start + TICK * u32::try_from(state.done + 1).unwrap_or(u32::MAX)
+                state.start + Duration::from_millis((state.done + 1) * TICK.as_millis() as u64)
             };
             tokio::time::sleep_until(next.into()).await;
             self.0.borrow_mut().advance(Instant::now());

@@ -13,7 +13,7 @@ use crate::{
     telemetry,
 };
 use bytes::Bytes;
-use h2::client::{ResponseFuture, SendRequest};
+use h2::client::{Connection, ResponseFuture, SendRequest};
 use http::{Request, uri::Authority};
 use std::{
     cell::{Cell, RefCell},
@@ -24,6 +24,12 @@ use std::{
 };
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
+/// Streams of a connection until the peer's own limit is known.
+const FIRST_STREAMS: usize = 100;
+/// Streams that were reset and are remembered, so that late frames of theirs are no error.
+const REMEMBERED_RESETS: usize = 4096;
+/// A connection on which a call timed out must answer a ping within this time.
+const PING_LIMIT: Duration = Duration::from_millis(500);
 /// Connections to one endpoint at most.
 const MAX_LINES: usize = 16;
 /// A connection that is not open by then has failed.
@@ -47,8 +53,10 @@ pub struct Pool {
     lines: RefCell<Vec<Rc<Line>>>,
     /// The last connect failed: do not wait for the next.
     down: Cell<bool>,
-    /// A line was opened, or opening it failed.
-    opened: Notify,
+    /// The endpoint has left the table: the keeper ends.
+    closed: Cell<bool>,
+    /// A line was opened or has room again, or opening one failed.
+    opened: Rc<Notify>,
     /// The keeper should look: no line, or all are full.
     wanted: Notify,
 }
@@ -61,6 +69,10 @@ pub struct Line {
     limit: Cell<usize>,
     /// No new streams: it broke, or the peer said GOAWAY.
     retired: Cell<bool>,
+    /// A call timed out on it: is anybody there?
+    doubted: Rc<Notify>,
+    /// To be told when there is room again.
+    room: Rc<Notify>,
 }
 
 /// A call on a connection: counts as in flight until dropped.
@@ -70,7 +82,18 @@ pub struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.line.in_flight.set(self.line.in_flight.get() - 1);
+        let before = self.line.in_flight.get();
+        self.line.in_flight.set(before - 1);
+        if before >= self.line.limit.get() {
+            self.line.room.notify_waiters();
+        }
+    }
+}
+
+impl Lease {
+    /// A call timed out: asks the peer for a sign of life, one ping at a time.
+    pub fn doubt(&self) {
+        self.line.doubted.notify_one();
     }
 }
 
@@ -99,7 +122,8 @@ impl Pool {
             series: telemetry::Recent::default(),
             lines: RefCell::default(),
             down: Cell::new(false),
-            opened: Notify::new(),
+            closed: Cell::new(false),
+            opened: Rc::default(),
             wanted: Notify::new(),
         });
         tokio::task::spawn_local(keep(Rc::downgrade(&pool)));
@@ -117,10 +141,26 @@ impl Pool {
         if self.down.get() && self.vitals.state() != State::Ok {
             return Err(NotSent);
         }
-        let opened = self.opened.notified();
+        let wait = async {
+            loop {
+                let opened = self.opened.notified();
+                self.wanted.notify_one();
+                opened.await;
+                if let Some(line) = self.line() {
+                    return Ok(line);
+                }
+                if self.down.get() {
+                    return Err(NotSent);
+                }
+            }
+        };
+        timeout(CONNECT_LIMIT, wait).await.unwrap_or(Err(NotSent))
+    }
+
+    /// The endpoint has left the table: no more connections, those that are open end with their calls.
+    pub fn close(&self) {
+        self.closed.set(true);
         self.wanted.notify_one();
-        let _ = timeout(CONNECT_LIMIT, opened).await;
-        self.line().ok_or(NotSent)
     }
 
     /// The least loaded line with room; `None` asks the keeper for another one.
@@ -147,7 +187,12 @@ impl Pool {
         let mut cx = Context::from_waker(Waker::noop());
         match sender.poll_ready(&mut cx) {
             Poll::Ready(Ok(())) => {}
-            Poll::Pending => return Err(NotSent),
+            // The peer allows fewer streams than we thought.
+            Poll::Pending => {
+                line.limit.set(sender.current_max_send_streams().min(line.in_flight.get()));
+                self.wanted.notify_one();
+                return Err(NotSent);
+            }
             Poll::Ready(Err(_)) => {
                 line.retired.set(true);
                 self.wanted.notify_one();
@@ -173,7 +218,7 @@ impl Pool {
 async fn keep(weak: Weak<Pool>) {
     let mut backoff = BACKOFF_MIN;
     loop {
-        let Some(pool) = weak.upgrade() else { return };
+        let Some(pool) = weak.upgrade().filter(|pool| !pool.closed.get()) else { return };
         pool.lines.borrow_mut().retain(|line| !line.retired.get());
         if !pool.has_room() && pool.lines.borrow().len() < MAX_LINES {
             match timeout(CONNECT_LIMIT, connect(&pool)).await {
@@ -220,34 +265,76 @@ async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_local_error_reset_streams(Some(100))
+        .initial_max_send_streams(FIRST_STREAMS)
+        // Callers hang up all the time; late answers to them must not cost the others their connection.
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .max_local_error_reset_streams(None)
         .handshake::<_, Bytes>(Io::Plain(socket))
         .await
         .map_err(std::io::Error::other)?;
     let line = Rc::new(Line {
-        limit: Cell::new(sender.current_max_send_streams()),
+        limit: Cell::new(FIRST_STREAMS),
         sender: RefCell::new(sender),
         in_flight: Cell::new(0),
         retired: Cell::new(false),
+        doubted: Rc::default(),
+        room: pool.opened.clone(),
     });
     pool.lines.borrow_mut().push(line.clone());
     // Weak: the connection closes once the pool and the last call on it are gone.
-    let (pool, line) = (Rc::downgrade(pool), Rc::downgrade(&line));
-    tokio::task::spawn_local(async move {
-        let ended = connection.await;
-        let quiet = match &ended {
-            Ok(()) => line.upgrade().is_none_or(|line| line.retired.get()),
-            Err(error) => error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR),
-        };
-        if let Some(line) = line.upgrade() {
-            line.retired.set(true);
-        }
-        let Some(pool) = pool.upgrade() else { return };
-        pool.lines.borrow_mut().retain(|line| !line.retired.get());
-        if !quiet {
-            pool.vitals.doubt("connection lost");
-        }
-        pool.wanted.notify_one();
-    });
+    let doubted = line.doubted.clone();
+    tokio::task::spawn_local(attend(Rc::downgrade(pool), Rc::downgrade(&line), connection, doubted));
     Ok(())
+}
+
+/// Runs a connection to its end, and says what the end means.
+async fn attend(
+    pool: Weak<Pool>,
+    line: Weak<Line>,
+    mut connection: Connection<Io, Bytes>,
+    doubted: Rc<Notify>,
+) {
+    let pinger = connection.ping_pong();
+    let ended = tokio::select! {
+        ended = connection => Some(ended),
+        () = silent(&doubted, pinger) => None,
+    };
+    let quiet = match ended {
+        Some(Ok(())) => line.upgrade().is_none_or(|line| line.said_goodbye()),
+        Some(Err(error)) => error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR),
+        None => false,
+    };
+    if let Some(line) = line.upgrade() {
+        line.retired.set(true);
+    }
+    let Some(pool) = pool.upgrade() else { return };
+    pool.lines.borrow_mut().retain(|line| !line.retired.get());
+    if !quiet {
+        pool.vitals.doubt("connection lost");
+    }
+    pool.wanted.notify_one();
+}
+
+/// Ends when a doubted connection does not answer a ping: its packets go nowhere.
+async fn silent(doubted: &Notify, pinger: Option<h2::PingPong>) {
+    let Some(mut pinger) = pinger else { return std::future::pending().await };
+    loop {
+        doubted.notified().await;
+        if timeout(PING_LIMIT, pinger.ping(h2::Ping::opaque())).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Line {
+    /// The peer said GOAWAY without an error: it is no loss that the connection ended.
+    fn said_goodbye(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.sender.borrow_mut().poll_ready(&mut cx) {
+            Poll::Ready(Err(error)) => {
+                error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+            }
+            _ => false,
+        }
+    }
 }

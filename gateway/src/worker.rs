@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Tasks polled between two looks at the sockets.
-const EVENT_INTERVAL: u32 = 61;
+const EVENT_INTERVAL: u32 = 256;
 
 /// What a worker is given at its start.
 pub struct Inbox {
@@ -104,6 +104,12 @@ impl View {
         for vitals in &snapshot.vitals {
             let kept = self.pool(vitals).filter(|pool| Arc::ptr_eq(&pool.vitals, vitals));
             pools[vitals.slot] = kept.cloned().or_else(|| Pool::open(vitals.clone()));
+        }
+        let kept = |old: &Rc<Pool>| {
+            pools.get(old.vitals.slot).is_some_and(|new| new.as_ref().is_some_and(|new| Rc::ptr_eq(new, old)))
+        };
+        for old in self.pools.iter().flatten().filter(|old| !kept(old)) {
+            old.close();
         }
         Self { snapshot, pools }
     }

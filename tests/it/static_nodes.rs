@@ -145,9 +145,17 @@ async fn a_node_that_returns_begins_with_a_small_share_while_another_carries_on(
     assert!((share().await? - 1.0).abs() < 1e-9, "healthy from the start");
     let load = Load::start(&[gateway.data], GUANGZHOU, 40, Mix::Replayable);
     city.process.kill()?;
-    eventually("the city is out", async || Ok(ensure!(share().await? == 0.0))).await?;
+    eventually("the city is out", async || {
+        ensure!(share().await? == 0.0);
+        Ok(())
+    })
+    .await?;
     city.restart_there().await?;
-    eventually("the city is back", async || Ok(ensure!(share().await? > 0.0))).await?;
+    eventually("the city is back", async || {
+        ensure!(share().await? > 0.0);
+        Ok(())
+    })
+    .await?;
     let returned = share().await?;
     assert!(returned < 0.1, "of an hour's ramp only seconds have passed: {returned}");
     load.reaches("city", 10).await?;

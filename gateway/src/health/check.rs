@@ -42,17 +42,23 @@ pub async fn watch(vitals: Arc<Vitals>, region: Code) {
         return recover_by_connecting(&vitals).await;
     }
     let (mut streak, mut line, mut fresh) = (Streak::default(), Line::default(), true);
+    let mut known = vitals.state();
     loop {
         let verdict = timeout(LIMIT, check(&vitals, region, &mut line)).await.unwrap_or(Verdict::Failing);
         if verdict != Verdict::Serving {
             line = Line::default();
         }
         let before = vitals.state();
+        if before != known {
+            // A worker lost its connection meanwhile: what was heard before does not count.
+            streak = Streak::default();
+        }
         let after = streak.after(before, verdict, fresh);
         fresh &= verdict != Verdict::Serving;
         if after != before {
             vitals.enter(after, reason(verdict));
         }
+        known = after;
         pause(&vitals).await;
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     health::{State, Vitals},
     plan::Reason as PlanReason,
     proxy::{Call, Stop, answer},
+    retry::Failure,
     snapshot::{Resolved, Target},
     telemetry::AnswerReason,
     timer::Timer,
@@ -40,17 +41,26 @@ pub struct Chosen<'a> {
     pub reason: AnswerReason,
 }
 
+/// What a choice between equals depends on.
+#[derive(Clone, Copy)]
+pub struct Dice {
+    /// 64 random bits.
+    pub random: u64,
+    /// Latencies are forgiven up to now.
+    pub now: Instant,
+}
+
 /// The endpoint for the next attempt, none of those already tried; `None`: nobody is left.
 pub fn choose<'a>(
     resolved: &'a Resolved,
     access: Access,
     key: u64,
-    random: u64,
+    dice: Dice,
     tried: &[usize],
 ) -> Option<Chosen<'a>> {
     let open = |target: &Target| !(access == Access::Authority && target.tier > 0);
     let picked = resolved.route.pick(key).map(|at| &resolved.targets[at]).filter(|target| open(target));
-    let in_rotation = |target: &'a Target| pick(target, random, tried, State::Ok);
+    let in_rotation = |target: &'a Target| pick(target, dice, tried, State::Ok);
     if let Some(target) = picked
         && let Some(vitals) = in_rotation(target)
     {
@@ -63,14 +73,14 @@ pub fn choose<'a>(
         .clone()
         .find_map(|target| Some((target, in_rotation(target)?)))
         .or_else(|| {
-            others.clone().find_map(|target| Some((target, pick(target, random, tried, State::Suspect)?)))
+            others.clone().find_map(|target| Some((target, pick(target, dice, tried, State::Suspect)?)))
         })
         .or_else(|| {
             let desperate = others.filter(|target| target.reason == PlanReason::FailOpen);
             let target = picked.filter(|t| t.reason == PlanReason::FailOpen).into_iter().chain(desperate);
-            target.clone().find_map(|target| Some((target, pick(target, random, tried, State::Ejected)?)))
+            target.clone().find_map(|target| Some((target, pick(target, dice, tried, State::Ejected)?)))
         });
-    let (target, vitals) = fallback.or_else(|| unsettled(resolved, &open, random, tried))?;
+    let (target, vitals) = fallback.or_else(|| unsettled(resolved, &open, dice, tried))?;
     let reason = match (tried.is_empty(), target.reason) {
         (false, _) => AnswerReason::Retry,
         (true, PlanReason::FailOpen) => AnswerReason::FailOpen,
@@ -83,21 +93,22 @@ pub fn choose<'a>(
 fn unsettled<'a>(
     resolved: &'a Resolved,
     open: &impl Fn(&Target) -> bool,
-    random: u64,
+    dice: Dice,
     tried: &[usize],
 ) -> Option<(&'a Target, &'a Arc<Vitals>)> {
     resolved
         .targets
         .iter()
         .filter(|t| open(t) && (t.reason == PlanReason::Unhealthy || !t.reason.excludes()))
-        .find_map(|target| Some((target, pick(target, random, tried, State::Suspect)?)))
+        .find_map(|target| Some((target, pick(target, dice, tried, State::Suspect)?)))
 }
 
 /// An endpoint of a node that is at least as fit as `worst`.
-fn pick<'a>(target: &'a Target, random: u64, tried: &[usize], worst: State) -> Option<&'a Arc<Vitals>> {
+fn pick<'a>(target: &'a Target, dice: Dice, tried: &[usize], worst: State) -> Option<&'a Arc<Vitals>> {
     let endpoints = &target.endpoints;
     let usable = |i: usize| endpoints[i].state() <= worst && !tried.contains(&endpoints[i].slot);
-    balancer::choose(endpoints.len(), random, usable, |i| endpoints[i].cost()).map(|at| &endpoints[at])
+    balancer::choose(endpoints.len(), dice.random, usable, |i| endpoints[i].cost(dice.now))
+        .map(|at| &endpoints[at])
 }
 
 /// Why waiting ended before what was waited for.
@@ -125,11 +136,12 @@ impl Try {
         Self { pool, sent: now, finished: false }
     }
 
-    /// The node answered.
-    pub fn done(&mut self, now: Instant) {
+    /// The node answered with this gRPC status. UNAVAILABLE comes fast and says nothing about work.
+    pub fn done(&mut self, now: Instant, code: u8) {
         if !self.finished {
             self.finished = true;
-            self.pool.vitals.end(Some(now.saturating_duration_since(self.sent)));
+            let latency = (now.saturating_duration_since(self.sent), now);
+            self.pool.vitals.end(Some(latency).filter(|_| code != tonic::Code::Unavailable as u8));
         }
     }
 }
@@ -179,16 +191,16 @@ impl Call {
     /// The caller hung up, or less time is left than an answer takes.
     pub async fn open(&mut self, view: &View, vitals: &Arc<Vitals>) -> Result<Option<(Try, Opened)>, Stop> {
         let Some(pool) = view.pool(vitals) else { return Ok(None) };
-        let line = match pool.line() {
-            Some(line) => line,
-            None => match self.connected(pool).await? {
-                Some(line) => line,
-                None => return Ok(None),
-            },
-        };
-        let request = self.request(pool)?;
         let attempt = Try::begin(pool.clone(), self.now);
-        Ok(pool.start(line, request, false).ok().map(|opened| (attempt, opened)))
+        // A connection that was told to go away is found out here; the next one takes the call.
+        for _ in 0..2 {
+            let Some(line) = pool.line() else { break };
+            if let Ok(opened) = pool.start(line, self.request(pool)?, false) {
+                return Ok(Some((attempt, opened)));
+            }
+        }
+        let Some(line) = self.connected(pool).await? else { return Ok(None) };
+        Ok(pool.start(line, self.request(pool)?, false).ok().map(|opened| (attempt, opened)))
     }
 
     /// Waits for a connection to the endpoint.
@@ -224,6 +236,18 @@ impl Call {
         }
         Ok(request)
     }
+}
+
+/// What a broken stream means: was the call processed, may it have been, or not?
+pub fn failure_of(error: &h2::Error, attempt: &Try) -> Failure {
+    let refused = error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    if refused || (error.is_remote() && error.is_go_away()) {
+        return Failure::Refused;
+    }
+    if error.is_io() || error.is_go_away() {
+        attempt.pool.vitals.doubt("connection lost");
+    }
+    Failure::Lost
 }
 
 /// Writes `grpc-timeout`, and remembers the last one: calls of one class mostly have the same.

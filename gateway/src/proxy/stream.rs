@@ -10,7 +10,7 @@ pub mod pump;
 use super::{
     Call, Stop,
     answer::{self, Origin},
-    attempt::{self, Chosen, Interrupt, Try},
+    attempt::{self, Chosen, Dice, Interrupt, Try},
     message::{self, Peek},
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
+use http::HeaderMap;
 use pump::{Down, Idle, Up};
 use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 use suiyue_proto::{
@@ -54,8 +55,8 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
     let mut progress = Progress { idempotency, kept: true, attempts: 0, moved_after_sending: false };
     let mut tried: Vec<usize> = Vec::new();
     loop {
-        let random = call.worker.random();
-        let chosen = attempt::choose(resolved, call.asked.method.access, key, random, &tried);
+        let dice = Dice { random: call.worker.random(), now: call.now };
+        let chosen = attempt::choose(resolved, call.asked.method.access, key, dice, &tried);
         let chosen =
             chosen.ok_or(if tried.is_empty() { Reason::NoNodeAvailable } else { Reason::UpstreamLost })?;
         tried.push(chosen.vitals.slot);
@@ -121,20 +122,15 @@ async fn run(
         attempt: attempts,
         plan: view.snapshot.generation_value.as_ref(),
     };
-    let ended = pass(call, origin, up, opened).await;
+    let ended = pass(call, origin, up, &attempt, opened).await;
     let code = match &ended {
         Ok(Ended::Complete(code)) => *code,
         Err(Stop::Gone) => tonic::Code::Cancelled as u8,
-        Ok(Ended::Failed(failure)) => {
-            if *failure == Failure::Lost {
-                attempt.pool.vitals.doubt("connection lost");
-            }
-            return ended;
-        }
+        Ok(Ended::Failed(_)) => return ended,
         // Counted where it is refused.
         Err(Stop::Refuse(_)) => return ended,
     };
-    attempt.done(std::time::Instant::now());
+    attempt.done(std::time::Instant::now(), code);
     let end = End {
         region: call.asked.region.map_or(0, Code::get),
         class: call.asked.method.class,
@@ -149,29 +145,37 @@ async fn run(
 }
 
 /// Pumps both ways: first up only, until the answer's headers come, then both.
-async fn pass(call: &mut Call, origin: Origin<'_>, up: &mut Up, opened: Opened) -> Result<Ended, Stop> {
+async fn pass(
+    call: &mut Call,
+    origin: Origin<'_>,
+    up: &mut Up,
+    attempt: &Try,
+    opened: Opened,
+) -> Result<Ended, Stop> {
     let Opened { lease: _lease, mut response, body: mut to } = opened;
     let mut timer = call.asked.deadline.map(|at| call.worker.wheel.arm(at));
     let mut idle = Idle::new(call.worker.wheel.clone());
-    let answered = call
-        .wait(&mut timer, |cx| {
-            let up = up.poll_pump(cx, &mut to, &mut idle);
-            if let Poll::Ready(answer) = Pin::new(&mut response).poll(cx) {
-                return Poll::Ready(Ok(answer));
+    let cut = call.cut.clone();
+    let headers = call.wait(&mut timer, |cx| {
+        let up = up.poll_pump(cx, &mut to, &mut idle);
+        if let Poll::Ready(answer) = Pin::new(&mut response).poll(cx) {
+            return Poll::Ready(Ok(answer));
+        }
+        match up {
+            Poll::Ready(Err(pump::Broken::Reader)) => Poll::Ready(Err(Stop::Gone)),
+            Poll::Ready(Err(pump::Broken::TooLarge)) => Poll::Ready(Err(Reason::MessageTooLarge.into())),
+            // The node closed its side: its answer, or the loss of it, follows.
+            Poll::Ready(Err(pump::Broken::Writer) | Ok(())) | Poll::Pending => {
+                idle.poll(cx).map(|()| Err(Reason::StreamIdle.into()))
             }
-            match up {
-                Poll::Ready(Err(pump::Broken::Reader)) => Poll::Ready(Err(Stop::Gone)),
-                Poll::Ready(Err(pump::Broken::TooLarge)) => Poll::Ready(Err(Reason::MessageTooLarge.into())),
-                // The node closed its side: its answer, or the loss of it, follows.
-                Poll::Ready(Err(pump::Broken::Writer) | Ok(())) | Poll::Pending => {
-                    idle.poll(cx).map(|()| Err(Reason::StreamIdle.into()))
-                }
-            }
-        })
-        .await;
+        }
+    });
+    let Some(answered) = cut.run_until_cancelled(headers).await else {
+        return Err(Reason::ConnectionAge.into());
+    };
     let response = match answered {
         Ok(Ok(Ok(response))) => response,
-        Ok(Ok(Err(error))) => return Ok(Ended::Failed(failure_of(&error))),
+        Ok(Ok(Err(error))) => return Ok(Ended::Failed(attempt::failure_of(&error, attempt))),
         Ok(Err(stop)) => return Err(stop),
         Err(Interrupt::Gone) => return Err(Stop::Gone),
         Err(Interrupt::TimeUp) => return Err(Reason::DeadlineExceeded.into()),
@@ -186,12 +190,13 @@ async fn pass(call: &mut Call, origin: Origin<'_>, up: &mut Up, opened: Opened) 
         return Ok(Ended::Complete(code));
     }
     up.forget();
-    both(up, &mut to, Down::new(from, Bytes::new()), &mut out, &mut timer, &mut idle)
-        .await
-        .map(Ended::Complete)
+    let down = Down::new(Some(from), Bytes::new(), None);
+    let both = both(up, &mut to, down, &mut out, &mut timer, &mut idle);
+    let result = cut.run_until_cancelled(both).await.unwrap_or_else(|| Err(Reason::ConnectionAge.into()));
+    conclude(result, &mut out).map(Ended::Complete)
 }
 
-/// Pumps both ways until the answer is complete; tells the caller in trailers when it breaks.
+/// Pumps both ways until the answer is complete, or something ends it.
 async fn both(
     up: &mut Up,
     to: &mut SendStream<Bytes>,
@@ -200,7 +205,7 @@ async fn both(
     timer: &mut Option<Timer>,
     idle: &mut Idle,
 ) -> Result<u8, Stop> {
-    let result = poll_fn(|cx| {
+    poll_fn(|cx| {
         match up.poll_pump(cx, to, idle) {
             Poll::Ready(Err(pump::Broken::Reader)) => return Poll::Ready(Err(Stop::Gone)),
             Poll::Ready(Err(pump::Broken::TooLarge)) => {
@@ -219,8 +224,7 @@ async fn both(
         }
         idle.poll(cx).map(|()| Err(Reason::StreamIdle.into()))
     })
-    .await;
-    conclude(result, out)
+    .await
 }
 
 /// Headers are out: what breaks now is told in trailers.
@@ -238,7 +242,7 @@ fn conclude(result: Result<u8, Stop>, out: &mut SendStream<Bytes>) -> Result<u8,
     }
 }
 
-/// Passes on the rest of an answer whose beginning was held back.
+/// Passes on an answer that was held back, within the caller's window, and what is still to come of it.
 ///
 /// # Errors
 /// The caller hung up.
@@ -246,11 +250,12 @@ pub async fn finish(
     call: &Call,
     out: &mut SendStream<Bytes>,
     begin: Bytes,
-    rest: RecvStream,
+    rest: Option<RecvStream>,
+    trailers: Option<HeaderMap>,
 ) -> Result<u8, Stop> {
     let mut timer = call.asked.deadline.map(|at| call.worker.wheel.arm(at));
     let mut idle = Idle::new(call.worker.wheel.clone());
-    let mut down = Down::new(rest, begin);
+    let mut down = Down::new(rest, begin, trailers);
     let result = poll_fn(|cx| {
         if let Poll::Ready(end) = down.poll_pump(cx, out, &mut idle) {
             return Poll::Ready(end);
@@ -265,10 +270,4 @@ pub async fn finish(
     })
     .await;
     conclude(result, out)
-}
-
-fn failure_of(error: &h2::Error) -> Failure {
-    let refused = error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    let above = error.is_remote() && error.is_go_away();
-    if refused || above { Failure::Refused } else { Failure::Lost }
 }

@@ -7,7 +7,7 @@
 use super::{
     Call, Stop,
     answer::{self, Origin},
-    attempt::{self, Chosen, Interrupt, Try},
+    attempt::{self, Chosen, Dice, Interrupt, Try},
     message::{self, Peek},
     stream,
 };
@@ -16,13 +16,16 @@ use crate::{
     snapshot::Resolved,
     telemetry::{AnswerReason, End},
     timer::Timer,
-    upstream::Opened,
+    upstream::{Lease, Opened},
     worker::View,
 };
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::{HeaderMap, Response};
-use std::time::{Duration, Instant};
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
 use suiyue_proto::{
     reason::Reason,
     region::{self, Code},
@@ -32,6 +35,8 @@ use suiyue_proto::{
 const REQUEST_LIMIT: Duration = Duration::from_secs(3);
 /// Bytes of an answer that are held back.
 const HELD: usize = 64 << 10;
+/// Bytes that are handed to h2 whether or not the caller has opened its window.
+const PINNED: usize = 16 << 10;
 
 /// Endpoints that were tried, by slot.
 #[derive(Default)]
@@ -54,12 +59,34 @@ impl Tried {
 }
 
 /// An answer, held back: complete, unless its body is longer than [`HELD`].
+#[derive(Default)]
 struct Held {
-    head: Response<()>,
+    head: Option<Response<()>>,
     body: Bytes,
-    trailers: Option<HeaderMap>,
-    /// The rest of a long answer.
+    /// What is still to come; `None` once the trailers are there.
     rest: Option<RecvStream>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Held {
+    fn status(&self) -> u8 {
+        let headers = self.head.as_ref().map(Response::headers);
+        headers.map_or(2, |headers| answer::status_of(headers, self.trailers.as_ref()))
+    }
+
+    /// The node says itself when to come back.
+    fn pushback(&self) -> bool {
+        let told = |map: &HeaderMap| map.contains_key("grpc-retry-pushback-ms");
+        self.head.as_ref().is_some_and(|head| told(head.headers()))
+            || self.trailers.as_ref().is_some_and(told)
+    }
+}
+
+/// One attempt that was answered: the stream stays counted until the answer is passed on.
+struct Answered {
+    held: Held,
+    attempt: Try,
+    lease: Lease,
 }
 
 /// Serves a unary call.
@@ -81,18 +108,17 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
     };
     let mut tried = Tried::default();
     let mut last = Reason::NoNodeAvailable;
+    let mut refused = false;
     loop {
-        let chosen = next(call, resolved, key, &tried).ok_or(last)?;
+        // An endpoint that refused without processing may be asked again where it is the only one.
+        let again = || refused.then(|| next(call, resolved, key, &Tried::default())).flatten();
+        let chosen = next(call, resolved, key, &tried).or_else(again).ok_or(last)?;
         tried.push(chosen.vitals.slot);
         progress.attempts += 1;
-        let another = progress.idempotency.replayable()
-            && progress.attempts < retry::MAX_ATTEMPTS
-            && call.worker.budget.borrow().is_open()
+        let another = retry::decide(Failure::Timeout, progress) == Decision::Spend
             && next(call, resolved, key, &tried).is_some();
-        let failure = match attempt(call, view, chosen, &message, progress, another).await? {
-            Ok((held, attempt)) => {
-                return deliver(call, view, chosen, progress.attempts, held, attempt).await;
-            }
+        let failure = match attempt(call, view, chosen, &message, another).await? {
+            Ok(answered) => return deliver(call, view, chosen, progress.attempts, answered).await,
             Err(failure) => failure,
         };
         last = match failure {
@@ -100,16 +126,19 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
             Failure::Timeout => Reason::DeadlineExceeded,
             Failure::Lost | Failure::Unavailable => Reason::UpstreamLost,
         };
+        refused = failure == Failure::Refused;
         match retry::decide(failure, progress) {
             Decision::Move => progress.moved_after_sending |= failure == Failure::Lost,
-            Decision::Spend if call.worker.budget.borrow_mut().spend(Instant::now()) => {}
-            Decision::Spend | Decision::GiveUp => return Err(last.into()),
+            // Paid where it was decided to end the attempt.
+            Decision::Spend => {}
+            Decision::GiveUp => return Err(last.into()),
         }
     }
 }
 
 fn next<'a>(call: &Call, resolved: &'a Resolved, key: u64, tried: &Tried) -> Option<Chosen<'a>> {
-    attempt::choose(resolved, call.asked.method.access, key, call.worker.random(), tried.as_slice())
+    let dice = Dice { random: call.worker.random(), now: call.now };
+    attempt::choose(resolved, call.asked.method.access, key, dice, tried.as_slice())
 }
 
 /// Reads the one message of the request.
@@ -160,50 +189,49 @@ fn region_of(call: &Call, message: &[u8]) -> Result<Code, Stop> {
     Ok(region::resolve(code)?)
 }
 
-/// One attempt: the outer error ends the call, the inner one the attempt.
+/// One attempt: the outer error ends the call, the inner one the attempt. `another`: a retry may follow,
+/// for which a budget token is taken here, before the attempt is given up.
 async fn attempt(
     call: &mut Call,
     view: &View,
     chosen: Chosen<'_>,
     message: &Bytes,
-    progress: Progress,
     another: bool,
-) -> Result<Result<(Held, Try), Failure>, Stop> {
+) -> Result<Result<Answered, Failure>, Stop> {
     let Some((mut attempt, mut opened)) = call.open(view, chosen.vitals).await? else {
         return Ok(Err(Failure::NotSent));
     };
     if opened.body.send_data(message.clone(), true).is_err() {
         return Ok(Err(Failure::Lost));
     }
-    let deadline = call.asked.deadline;
-    let try_until = deadline.map(|at| if another { per_try(call.now, at) } else { at });
-    let mut timer = try_until.map(|at| call.worker.wheel.arm(at));
-    let held = match hold(call, &mut timer, &mut opened).await {
-        Ok(held) => held,
-        Err(Failed::Gone) => return Err(Stop::Gone),
-        Err(Failed::TimeUp) if deadline.is_some_and(|at| call.now >= at) => {
-            return Err(Reason::DeadlineExceeded.into());
-        }
-        Err(Failed::TimeUp) => return Ok(Err(Failure::Timeout)),
-        Err(Failed::Broken(error)) => return Ok(Err(failure_of(&error, &attempt))),
-    };
-    attempt.done(call.now);
-    let status = answer::status_of(held.head.headers(), held.trailers.as_ref());
+    let mut held = Held::default();
+    if let Err(failed) = hold(call, &mut opened, &mut held, another).await {
+        return match failed {
+            Failed::Gone => Err(Stop::Gone),
+            Failed::Broken(error) => Ok(Err(attempt::failure_of(&error, &attempt))),
+            Failed::Late => {
+                opened.lease.doubt();
+                Err(Reason::DeadlineExceeded.into())
+            }
+            Failed::TryAnother => {
+                opened.lease.doubt();
+                Ok(Err(Failure::Timeout))
+            }
+        };
+    }
+    let status = held.status();
+    attempt.done(call.now, status);
     // The node was given less time than the caller gave us, and tonic calls the end of it CANCELLED.
-    let late = deadline.is_some_and(|at| at.saturating_duration_since(call.now) <= 2 * attempt::MARGIN);
-    if late && status == tonic::Code::Cancelled as u8 {
+    let left = call.asked.deadline.map(|at| at.saturating_duration_since(call.now));
+    if left.is_some_and(|left| left <= 2 * attempt::MARGIN) && status == tonic::Code::Cancelled as u8 {
         return Err(Reason::DeadlineExceeded.into());
     }
-    let pushback = |map: &HeaderMap| map.contains_key("grpc-retry-pushback-ms");
-    // Only where a budget token and another endpoint are at hand: else the node's own answer is better.
-    let may_retry = status == tonic::Code::Unavailable as u8
-        && held.rest.is_none()
-        && !pushback(held.head.headers())
-        && !held.trailers.as_ref().is_some_and(pushback);
-    if may_retry && another && retry::decide(Failure::Unavailable, progress) == Decision::Spend {
+    // Only where a token and another endpoint are at hand: else the node's own answer is better.
+    let retriable = status == tonic::Code::Unavailable as u8 && held.rest.is_none() && !held.pushback();
+    if retriable && another && call.worker.budget.borrow_mut().spend(call.now) {
         return Ok(Err(Failure::Unavailable));
     }
-    Ok(Ok((held, attempt)))
+    Ok(Ok(Answered { held, attempt, lease: opened.lease }))
 }
 
 /// Time for one try where another may follow: half of what is left.
@@ -211,38 +239,78 @@ fn per_try(now: Instant, deadline: Instant) -> Instant {
     now + deadline.saturating_duration_since(now) / 2
 }
 
+/// Why there is no answer.
 enum Failed {
+    /// The caller hung up.
     Gone,
-    TimeUp,
+    /// The deadline passed.
+    Late,
+    /// The time for one try passed, and another one is paid for.
+    TryAnother,
+    /// The stream or the connection broke.
     Broken(h2::Error),
 }
 
-impl From<Interrupt> for Failed {
-    fn from(interrupt: Interrupt) -> Self {
-        match interrupt {
-            Interrupt::Gone => Self::Gone,
-            Interrupt::TimeUp => Self::TimeUp,
+/// Holds the answer back, until its end or [`HELD`] bytes. When the time for one try is over and there is
+/// no token for another, it goes on waiting until the deadline.
+async fn hold(call: &mut Call, opened: &mut Opened, held: &mut Held, another: bool) -> Result<(), Failed> {
+    let deadline = call.asked.deadline;
+    let mut trying = another;
+    let mut timer = deadline.map(|at| call.worker.wheel.arm(if trying { per_try(call.now, at) } else { at }));
+    loop {
+        match receive(call, &mut timer, opened, held).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => return Err(Failed::Broken(error)),
+            Err(Interrupt::Gone) => return Err(Failed::Gone),
+            Err(Interrupt::TimeUp) if !trying => return Err(Failed::Late),
+            Err(Interrupt::TimeUp) => {
+                if call.worker.budget.borrow_mut().spend(call.now) {
+                    return Err(Failed::TryAnother);
+                }
+                trying = false;
+                timer = deadline.map(|at| call.worker.wheel.arm(at));
+            }
         }
     }
 }
 
-/// Waits for the answer and holds it back, up to [`HELD`] bytes.
-async fn hold(call: &mut Call, timer: &mut Option<Timer>, opened: &mut Opened) -> Result<Held, Failed> {
-    let response = call.wait(timer, |cx| std::pin::Pin::new(&mut opened.response).poll(cx)).await?;
-    let (head, mut stream) = response.map_err(Failed::Broken)?.into_parts();
-    let head = Response::from_parts(head, ());
-    let mut body = Bytes::new();
-    while !stream.is_end_stream() {
-        let Some(chunk) = call.wait(timer, |cx| stream.poll_data(cx)).await? else { break };
-        let chunk = chunk.map_err(Failed::Broken)?;
-        let _ = stream.flow_control().release_capacity(chunk.len());
-        body = joined(body, chunk);
-        if body.len() > HELD {
-            return Ok(Held { head, body, trailers: None, rest: Some(stream) });
+/// Receives what is there, and goes on where it was interrupted.
+async fn receive(
+    call: &mut Call,
+    timer: &mut Option<Timer>,
+    opened: &mut Opened,
+    held: &mut Held,
+) -> Result<Result<(), h2::Error>, Interrupt> {
+    if held.head.is_none() {
+        let response = call.wait(timer, |cx| Pin::new(&mut opened.response).poll(cx)).await?;
+        match response {
+            Ok(response) => {
+                let (head, stream) = response.into_parts();
+                held.head = Some(Response::from_parts(head, ()));
+                held.rest = Some(stream);
+            }
+            Err(error) => return Ok(Err(error)),
         }
     }
-    let trailers = call.wait(timer, |cx| stream.poll_trailers(cx)).await?.map_err(Failed::Broken)?;
-    Ok(Held { head, body, trailers, rest: None })
+    let Some(stream) = &mut held.rest else { return Ok(Ok(())) };
+    while !stream.is_end_stream() {
+        let chunk = match call.wait(timer, |cx| stream.poll_data(cx)).await? {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(error)) => return Ok(Err(error)),
+            None => break,
+        };
+        let _ = stream.flow_control().release_capacity(chunk.len());
+        held.body = joined(std::mem::take(&mut held.body), chunk);
+        if held.body.len() > HELD {
+            return Ok(Ok(()));
+        }
+    }
+    match call.wait(timer, |cx| stream.poll_trailers(cx)).await? {
+        Ok(trailers) => held.trailers = trailers,
+        Err(error) => return Ok(Err(error)),
+    }
+    held.rest = None;
+    Ok(Ok(()))
 }
 
 /// Two pieces in one. Nothing is copied where the first is empty, as in most calls.
@@ -255,35 +323,34 @@ fn joined(begin: Bytes, more: Bytes) -> Bytes {
     whole.freeze()
 }
 
-/// What a broken stream means: was the call processed, may it have been, or not?
-fn failure_of(error: &h2::Error, attempt: &Try) -> Failure {
-    let refused = error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    if refused || (error.is_remote() && error.is_go_away()) {
-        return Failure::Refused;
-    }
-    if error.is_io() || error.is_go_away() {
-        attempt.pool.vitals.doubt("connection lost");
-    }
-    Failure::Lost
-}
-
 /// Sends the held answer downstream, and the rest of a long one after it.
 async fn deliver(
     call: &mut Call,
     view: &View,
     chosen: Chosen<'_>,
     attempts: u8,
-    mut held: Held,
-    attempt: Try,
+    answered: Answered,
 ) -> Result<(), Stop> {
-    let code = answer::status_of(held.head.headers(), held.trailers.as_ref());
-    let origin = Origin {
-        target: chosen.target,
-        reason: chosen.reason,
-        attempt: attempts,
-        plan: view.snapshot.generation_value.as_ref(),
-    };
-    origin.stamp(held.head.headers_mut());
+    let Answered { held, attempt, lease: _lease } = answered;
+    let mut code = held.status();
+    let Held { head, body, rest, trailers } = held;
+    let mut head = head.ok_or(Reason::UpstreamProtocol)?;
+    let plan = view.snapshot.generation_value.as_ref();
+    let origin = Origin { target: chosen.target, reason: chosen.reason, attempt: attempts, plan };
+    origin.stamp(head.headers_mut());
+    let empty = body.is_empty() && trailers.is_none() && rest.is_none();
+    let mut out = call.respond.send_response(head, empty).map_err(|_| Stop::Gone)?;
+    if rest.is_some() || body.len() > PINNED {
+        code = stream::finish(call, &mut out, body, rest, trailers).await?;
+        call.now = Instant::now();
+    } else if !empty {
+        if !body.is_empty() {
+            out.send_data(body, trailers.is_none()).map_err(|_| Stop::Gone)?;
+        }
+        if let Some(trailers) = trailers {
+            out.send_trailers(trailers).map_err(|_| Stop::Gone)?;
+        }
+    }
     let end = End {
         region: call.asked.region.map_or(0, Code::get),
         class: call.asked.method.class,
@@ -292,25 +359,8 @@ async fn deliver(
         code,
         retried: attempts > 1 || chosen.reason == AnswerReason::Retry,
     };
-    let empty = held.body.is_empty() && held.trailers.is_none() && held.rest.is_none();
-    let mut out = call.respond.send_response(held.head, empty).map_err(|_| Stop::Gone)?;
-    if let Some(rest) = held.rest {
-        stream::finish(call, &mut out, held.body, rest).await?;
-    } else if !empty {
-        if !held.body.is_empty() {
-            out.send_data(held.body, held.trailers.is_none()).map_err(|_| Stop::Gone)?;
-        }
-        if let Some(trailers) = held.trailers {
-            out.send_trailers(trailers).map_err(|_| Stop::Gone)?;
-        }
-    }
+    let latency = call.now.saturating_duration_since(call.start);
     let pool = &attempt.pool;
-    pool.series.count(
-        &call.worker.metrics,
-        call.worker.index,
-        &pool.vitals.node,
-        end,
-        call.now.saturating_duration_since(call.start),
-    );
+    pool.series.count(&call.worker.metrics, call.worker.index, &pool.vitals.node, end, latency);
     Ok(())
 }

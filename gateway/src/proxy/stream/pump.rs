@@ -8,6 +8,7 @@ use super::super::{Stop, answer, message::Boundaries};
 use crate::timer::{Timer, Wheel};
 use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
+use http::HeaderMap;
 use std::{
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -152,7 +153,9 @@ impl Up {
 
 /// The direction from the node to the caller.
 pub struct Down {
-    body: RecvStream,
+    /// What is still to come; `None`: `chunk` and `trailers` are all.
+    body: Option<RecvStream>,
+    trailers: Option<HeaderMap>,
     chunk: Bytes,
     /// Capacity of `chunk` that the node has not got back yet.
     owed: usize,
@@ -160,10 +163,10 @@ pub struct Down {
 }
 
 impl Down {
-    /// The rest of an answer, after `begin`.
+    /// An answer that begins with `begin`, goes on with `body`, or ends with `trailers`.
     #[must_use]
-    pub const fn new(body: RecvStream, begin: Bytes) -> Self {
-        Self { body, chunk: begin, owed: 0, data_ended: false }
+    pub const fn new(body: Option<RecvStream>, begin: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { body, trailers, chunk: begin, owed: 0, data_ended: false }
     }
 
     /// Moves bytes and trailers. Ready with the answer's gRPC status when all of it was handed over.
@@ -184,11 +187,18 @@ impl Down {
                 idle.touch();
                 let back = n.min(self.owed);
                 self.owed -= back;
-                let _ = self.body.flow_control().release_capacity(back);
+                if let Some(body) = &mut self.body {
+                    let _ = body.flow_control().release_capacity(back);
+                }
                 continue;
             }
+            let Some(body) = &mut self.body else {
+                let trailers = self.trailers.take().unwrap_or_default();
+                let code = answer::status_of(&trailers, None);
+                return Poll::Ready(to.send_trailers(trailers).map(|()| code).map_err(|_| Stop::Gone));
+            };
             if self.data_ended {
-                let trailers = match ready!(self.body.poll_trailers(cx)) {
+                let trailers = match ready!(body.poll_trailers(cx)) {
                     Ok(trailers) => trailers.unwrap_or_default(),
                     Err(_) => return Poll::Ready(Err(Reason::UpstreamLost.into())),
                 };
@@ -196,7 +206,7 @@ impl Down {
                 let sent = to.send_trailers(trailers);
                 return Poll::Ready(sent.map(|()| code).map_err(|_| Stop::Gone));
             }
-            match ready!(self.body.poll_data(cx)) {
+            match ready!(body.poll_data(cx)) {
                 None => self.data_ended = true,
                 Some(Err(_)) => return Poll::Ready(Err(Reason::UpstreamLost.into())),
                 Some(Ok(chunk)) => {
