@@ -8,10 +8,13 @@ use crate::{
     balancer,
     health::{State, Vitals},
     plan::Reason as PlanReason,
-    proxy::{Call, Stop, answer},
+    proxy::{
+        Call, Stop,
+        answer::{self, Origin},
+    },
     retry::Failure,
     snapshot::{Resolved, Target},
-    telemetry::AnswerReason,
+    telemetry::{AnswerReason, End},
     timer::Timer,
     upstream::{Line, Opened, Pool},
     worker::View,
@@ -25,7 +28,7 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
-use suiyue_proto::{metadata, method::Access, reason::Reason};
+use suiyue_proto::{metadata, method::Access, reason::Reason, region::Code};
 
 /// Answers must be on their way this long before the caller's deadline.
 pub const MARGIN: Duration = Duration::from_millis(10);
@@ -214,6 +217,21 @@ impl Call {
             Err(Interrupt::Gone) => Err(Stop::Gone),
             Err(Interrupt::TimeUp) => Err(Reason::DeadlineExceeded.into()),
         }
+    }
+
+    /// Counts the end of the call at the node that answered.
+    pub fn count(&self, attempt: &Try, origin: Origin<'_>, code: u8) {
+        let end = End {
+            region: self.asked.region.map_or(0, Code::get),
+            class: self.asked.method.class,
+            tier: origin.target.tier,
+            reason: origin.reason,
+            code,
+            retried: origin.attempt > 1,
+        };
+        let latency = self.now.saturating_duration_since(self.start);
+        let (pool, worker) = (&attempt.pool, &self.worker);
+        pool.series.count(&worker.metrics, worker.index, &pool.vitals.node, end, latency);
     }
 
     /// The request as the node gets it: the caller's metadata, with the time that is left now.

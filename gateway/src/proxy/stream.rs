@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     retry::{self, Decision, Failure, Progress},
-    telemetry::End,
     timer::Timer,
     upstream::Opened,
     worker::View,
@@ -24,7 +23,12 @@ use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 use pump::{Down, Idle, Up};
-use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 use suiyue_proto::{
     reason::Reason,
     region::{self, Code},
@@ -130,17 +134,9 @@ async fn run(
         // Counted where it is refused.
         Err(Stop::Refuse(_)) => return ended,
     };
-    attempt.done(std::time::Instant::now(), code);
-    let end = End {
-        region: call.asked.region.map_or(0, Code::get),
-        class: call.asked.method.class,
-        tier: chosen.target.tier,
-        reason: chosen.reason,
-        code,
-        retried: attempts > 1,
-    };
-    let pool = &attempt.pool;
-    pool.series.count(&call.worker.metrics, call.worker.index, &pool.vitals.node, end, call.start.elapsed());
+    attempt.done(Instant::now(), code);
+    call.now = Instant::now();
+    call.count(&attempt, origin, code);
     ended
 }
 

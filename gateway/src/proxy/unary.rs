@@ -14,7 +14,6 @@ use super::{
 use crate::{
     retry::{self, Decision, Failure, Progress},
     snapshot::Resolved,
-    telemetry::{AnswerReason, End},
     timer::Timer,
     upstream::{Lease, Opened},
     worker::View,
@@ -351,16 +350,6 @@ async fn deliver(
             out.send_trailers(trailers).map_err(|_| Stop::Gone)?;
         }
     }
-    let end = End {
-        region: call.asked.region.map_or(0, Code::get),
-        class: call.asked.method.class,
-        tier: chosen.target.tier,
-        reason: chosen.reason,
-        code,
-        retried: attempts > 1 || chosen.reason == AnswerReason::Retry,
-    };
-    let latency = call.now.saturating_duration_since(call.start);
-    let pool = &attempt.pool;
-    pool.series.count(&call.worker.metrics, call.worker.index, &pool.vitals.node, end, latency);
+    call.count(&attempt, origin, code);
     Ok(())
 }
