@@ -7,7 +7,7 @@ use crate::{client, eventually::eventually, process::Process, programs};
 use anyhow::{Context as _, bail, ensure};
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
 use suiyue_proto::v1::{
-    DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health, ListNodesRequest,
+    Class, DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health, ListNodesRequest,
     ListNodesResponse, NodeInfo, operator_service_client::OperatorServiceClient,
 };
 use tempfile::TempDir;
@@ -213,6 +213,12 @@ impl Gateway {
             let endpoint = endpoint.with_context(|| format!("{:?}", node.endpoints))?;
             let ready = node.static_node || node.scopes.iter().all(|scope| endpoint.ready.contains(scope));
             ensure!(endpoint.health == i32::from(Health::Ok) && ready, "{endpoint:?}");
+            // The plan follows the health within milliseconds: calls go by the plan.
+            let asked =
+                ExplainRouteRequest { region: node.region, class: Class::Scan.into(), ..Default::default() };
+            let route = self.operator().await?.explain_route(asked).await?.into_inner();
+            let planned = route.candidates.iter().any(|c| c.node == name && !c.excluded && c.health > 0.0);
+            ensure!(planned, "{:?}", route.candidates);
             Ok(())
         })
         .await
