@@ -26,7 +26,7 @@ use pump::{Down, Idle, Up};
 use std::{
     future::poll_fn,
     pin::Pin,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 use suiyue_proto::{
@@ -209,18 +209,29 @@ async fn both(
             }
             Poll::Ready(Err(pump::Broken::Writer) | Ok(())) | Poll::Pending => {}
         }
-        if let Poll::Ready(end) = down.poll_pump(cx, out, idle) {
-            return Poll::Ready(end);
-        }
-        if out.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(Stop::Gone));
-        }
-        if timer.as_mut().is_some_and(|timer| timer.poll_fired(cx).is_ready()) {
-            return Poll::Ready(Err(Reason::DeadlineExceeded.into()));
-        }
-        idle.poll(cx).map(|()| Err(Reason::StreamIdle.into()))
+        poll_answer(cx, &mut down, out, timer, idle)
     })
     .await
+}
+
+/// Moves the answer, unless the caller left, the deadline passed, or nothing passes any more.
+fn poll_answer(
+    cx: &mut Context<'_>,
+    down: &mut Down,
+    out: &mut SendStream<Bytes>,
+    timer: &mut Option<Timer>,
+    idle: &mut Idle,
+) -> Poll<Result<u8, Stop>> {
+    if let Poll::Ready(end) = down.poll_pump(cx, out, idle) {
+        return Poll::Ready(end);
+    }
+    if out.poll_reset(cx).is_ready() {
+        return Poll::Ready(Err(Stop::Gone));
+    }
+    if timer.as_mut().is_some_and(|timer| timer.poll_fired(cx).is_ready()) {
+        return Poll::Ready(Err(Reason::DeadlineExceeded.into()));
+    }
+    idle.poll(cx).map(|()| Err(Reason::StreamIdle.into()))
 }
 
 /// Headers are out: what breaks now is told in trailers.
@@ -252,18 +263,6 @@ pub async fn finish(
     let mut timer = call.asked.deadline.map(|at| call.worker.wheel.arm(at));
     let mut idle = Idle::new(call.worker.wheel.clone());
     let mut down = Down::new(rest, begin, trailers);
-    let result = poll_fn(|cx| {
-        if let Poll::Ready(end) = down.poll_pump(cx, out, &mut idle) {
-            return Poll::Ready(end);
-        }
-        if out.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(Stop::Gone));
-        }
-        if timer.as_mut().is_some_and(|timer| timer.poll_fired(cx).is_ready()) {
-            return Poll::Ready(Err(Reason::DeadlineExceeded.into()));
-        }
-        idle.poll(cx).map(|()| Err(Reason::StreamIdle.into()))
-    })
-    .await;
+    let result = poll_fn(|cx| poll_answer(cx, &mut down, out, &mut timer, &mut idle)).await;
     conclude(result, out)
 }
