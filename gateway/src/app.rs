@@ -37,7 +37,7 @@ const DEALT: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A port cannot be opened.
-    #[error("{port} port: cannot listen on {address}: {source}")]
+    #[error("{port} port: cannot listen on {address}")]
     Bind {
         /// Which port.
         port: &'static str,
@@ -47,11 +47,11 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The registry's addresses cannot be used. A registry that is away is no error.
-    #[error("registry: {0}")]
+    #[error("registry")]
     Registry(#[from] registry::Error),
     /// A worker thread cannot be started.
-    #[error("a worker thread cannot be started: {0}")]
-    Worker(std::io::Error),
+    #[error("a worker thread cannot be started")]
+    Worker(#[source] std::io::Error),
 }
 
 /// Where a gateway listens.

@@ -12,6 +12,8 @@
 //! It serves any node, of our services or of others: what is registered comes in as values.
 
 use rand::Rng as _;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 use suiyue_proto::reason::Reason;
 use suiyue_proto::v1;
@@ -32,6 +34,7 @@ const SEND: Duration = Duration::from_secs(2);
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(3);
+const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 
 /// Who registers, and where.
 #[derive(Debug, Clone)]
@@ -114,6 +117,7 @@ enum End {
 /// the length of its lease.
 pub async fn run(registration: Registration, mut feeds: Feeds, shutdown: CancellationToken) {
     let mut back_off = BACK_OFF_MIN;
+    let mut complaints = Complaints::default();
     for gateway in registration.gateways.iter().cycle() {
         let end = loop {
             let state = feeds.state.subscribe();
@@ -132,7 +136,9 @@ pub async fn run(registration: Registration, mut feeds: Feeds, shutdown: Cancell
         };
         feeds.state.send_replace(State::Away);
         let reason = Reason::of(&status).map_or("", Reason::as_str);
-        tracing::warn!(gateway, code = ?status.code(), reason, why = status.message(), "not registered");
+        if complaints.is_due(gateway, &status, Instant::now()) {
+            tracing::warn!(gateway, code = ?status.code(), reason, why = status.message(), "not registered");
+        }
         if joined {
             back_off = BACK_OFF_MIN;
         }
@@ -141,6 +147,24 @@ pub async fn run(registration: Registration, mut feeds: Feeds, shutdown: Cancell
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// What was complained of: a cause that stays is worth a line a minute, not one a try.
+#[derive(Default)]
+struct Complaints(HashMap<(String, i32, String), Instant>);
+
+impl Complaints {
+    fn is_due(&mut self, gateway: &str, status: &Status, now: Instant) -> bool {
+        let cause = (gateway.to_owned(), status.code() as i32, status.message().to_owned());
+        self.0.retain(|_, said| now.saturating_duration_since(*said) < COMPLAINT_EVERY);
+        match self.0.entry(cause) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(now);
+                true
+            }
         }
     }
 }

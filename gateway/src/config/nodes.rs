@@ -16,7 +16,7 @@ pub(super) fn join(source: &Source<'_>, file: &File) -> Result<Vec<(Code, String
     file.join
         .iter()
         .map(|join| {
-            let region = routing(source, &join.region.span(), "join.region", *join.region.get_ref())?;
+            let region = region(source, &join.region, "join.region")?;
             let token = match (&join.token, &join.token_file) {
                 (Some(token), None) => token.clone(),
                 (None, Some(path)) => read(source, path, "join.token_file")?.trim().to_owned(),
@@ -32,6 +32,17 @@ pub(super) fn join(source: &Source<'_>, file: &File) -> Result<Vec<(Code, String
             Ok((region, token))
         })
         .collect()
+}
+
+/// A region that has nodes. A district has none: naming it is a slip, and is not rolled up in silence.
+fn region(source: &Source<'_>, given: &Spanned<u32>, field: &str) -> Result<Code, Error> {
+    let code = *given.get_ref();
+    let region = routing(source, &given.span(), field, code)?;
+    if region.get() != code {
+        let problem = format!("{code} belongs to {region}, whose nodes answer for it: write {region}");
+        return Err(source.invalid(&given.span(), field, problem));
+    }
+    Ok(region)
 }
 
 /// The static part of the table.
@@ -61,7 +72,7 @@ fn node(source: &Source<'_>, given: &file::Node) -> Result<Node, Error> {
         let problem = format!("{name:?} is no name: use 1 to 63 of a-z, 0-9 and '-'");
         return Err(source.invalid(&given.name.span(), "node.name", problem));
     }
-    let region = routing(source, &given.region.span(), "node.region", *given.region.get_ref())?;
+    let region = region(source, &given.region, "node.region")?;
     let role = match given.role {
         Some(file::Role::City) => Role::City,
         Some(file::Role::Province) => Role::Province,

@@ -64,6 +64,10 @@ fn a_wrong_field_is_named_with_its_line() {
     refused("[registry]\nprefix = \"suiyue/\"", &["gateway.toml:2", "registry.prefix"]);
     refused("[[join]]\nregion = 440100", &["gateway.toml:2", "token"]);
     refused("[[join]]\nregion = 440100\ntoken = \"short\"", &["join.token", "8 characters"]);
+    refused(
+        "[[join]]\nregion = 440106\ntoken = \"long enough\"",
+        &["gateway.toml:2", "join.region", "440100"],
+    );
     let node = |rest: &str| format!("[[node]]\nname = \"a\"\nregion = 440100\n{rest}");
     refused(&node("addresses = []"), &["gateway.toml:4", "node.addresses"]);
     refused(&node("addresses = [\"x\"]"), &["node.addresses", "HOST:PORT"]);

@@ -174,3 +174,17 @@ async fn a_node_that_never_joined_leaves_without_a_gateway() {
     shutdown.cancel();
     run(registration(vec!["127.0.0.1:1".to_owned()]), feeds, shutdown).await;
 }
+
+#[test]
+fn a_cause_that_stays_is_complained_of_once_a_minute() {
+    let (mut complaints, start) = (Complaints::default(), Instant::now());
+    let (wrong, away) = (Status::unauthenticated("token"), Status::unavailable("away"));
+    let due = [
+        (complaints.is_due("a", &wrong, start), true),
+        (complaints.is_due("a", &wrong, start + Duration::from_secs(30)), false),
+        (complaints.is_due("b", &wrong, start + Duration::from_secs(30)), true),
+        (complaints.is_due("a", &away, start + Duration::from_secs(30)), true),
+        (complaints.is_due("a", &wrong, start + Duration::from_secs(61)), true),
+    ];
+    assert!(due.iter().all(|(is, expected)| is == expected), "{due:?}");
+}
