@@ -102,7 +102,8 @@ impl OperatorService for Operator {
             table: Some(self.table_info(&snapshot)),
             region: code.get(),
             candidates: route.candidates.iter().map(candidate_info).collect(),
-            subject_node: picked.map_or_else(String::new, |at| route.candidates[at].node.to_string()),
+            subject_node: picked
+                .map_or_else(String::new, |pick| route.candidates[pick.candidate].node.to_string()),
             summary: summary(code, class, route),
         }))
     }
@@ -202,7 +203,7 @@ fn candidate_info(candidate: &plan::Candidate) -> v1::CandidateInfo {
         tier: u32::from(candidate.tier),
         share: candidate.share,
         reason: candidate.reason.to_string(),
-        excluded: candidate.reason.excludes(),
+        excluded: candidate.reason.excludes() || candidate.reason == plan::Reason::Stale,
         health: candidate.health,
     }
 }

@@ -8,11 +8,17 @@
 //! what its health allows, later tiers take the rest; if nobody is healthy the class decides whether
 //! to try anyway.
 
-use crate::table::{Node, Role, Table};
+mod pick;
+mod rule;
+
+pub use pick::{Move, MoveKind, Pick, Route, mix, node_hash};
+pub use rule::{Reason, Rule};
+
+use crate::table::{Node, Role, Stage, Table};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::Arc,
+    time::Instant,
 };
 use suiyue_proto::{
     method::Class,
@@ -26,136 +32,95 @@ const OVERPROVISIONING: f64 = 1.4;
 /// A returning node begins with this fraction: enough to see whether it answers.
 pub const MIN_RAMP: f64 = 0.02;
 
-/// What is known of the nodes besides the table, by node name.
-#[derive(Debug, Clone, Default)]
+/// What is known besides the table.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Signals {
-    /// One entry for each node that has endpoints; a missing node counts as unhealthy.
+    /// One entry for each node that has endpoints, by name; a missing node counts as unhealthy.
     pub nodes: BTreeMap<Arc<str>, NodeSignal>,
+    /// Calls a second at this gateway by region, and in the order of [`Class::ALL`] by class. Where
+    /// none are known no cap binds.
+    pub demand: BTreeMap<Code, [f64; 4]>,
+    /// Live gateways, this one among them; 0 counts as 1.
+    pub gateways: u32,
 }
 
 /// What is known of one node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct NodeSignal {
     /// Fraction of its endpoints in rotation, 0 to 1.
     pub health: f64,
     /// Fraction of its usual share that it may take while it returns, 0 to 1. A preference: where
     /// nobody else can answer it takes everything.
     pub ramp: f64,
-    /// Regions that at least one endpoint is ready for.
-    pub ready: BTreeSet<Code>,
+    /// Regions that it is ready for, with the instant its data are complete up to in milliseconds since
+    /// 1970; 0: it does not say, and its lag is not judged.
+    pub ready: BTreeMap<Code, i64>,
+    /// Calls a second of this gateway to it.
+    pub own_use: f64,
 }
 
-/// Why a candidate gets what it gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// It stands in the first tier that has anyone.
-    Primary,
-    /// An earlier tier is not healthy enough.
-    Failover,
-    /// Nobody is healthy, and this class is tried all the same.
-    FailOpen,
-    /// Excluded: an operator drained it.
-    Drained,
-    /// Excluded: its stage does not let it serve.
-    Suspended,
-    /// Excluded: it has not loaded the region's holders.
-    NotReady,
-    /// Excluded: none of its endpoints is in rotation.
-    Unhealthy,
-    /// Excluded for now: earlier tiers carry everything.
-    Standby,
+/// The plan before this one: what was out for its lag comes back a little later than it went.
+#[derive(Debug, Clone, Default)]
+pub struct Previous {
+    /// Its routes; empty at the start.
+    pub plans: Arc<Plans>,
 }
 
-impl Reason {
-    /// The word in metadata, metrics and `explain`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Failover => "failover",
-            Self::FailOpen => "fail_open",
-            Self::Drained => "drained",
-            Self::Suspended => "suspended",
-            Self::NotReady => "not_ready",
-            Self::Unhealthy => "unhealthy",
-            Self::Standby => "standby",
-        }
-    }
-
-    /// The candidate must not get calls, not even when another fails.
-    #[must_use]
-    pub const fn excludes(self) -> bool {
-        matches!(self, Self::Drained | Self::Suspended | Self::NotReady | Self::Unhealthy)
-    }
+/// The instant that a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For the age of a plan.
+    pub monotonic: Instant,
+    /// Milliseconds since 1970-01-01 UTC: for data lag and shifts.
+    pub wall_ms: i64,
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+/// All that a plan was made from, besides the table: `what-if` plans again from a changed copy.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// Signals.
+    pub signals: Signals,
+    /// The plan before.
+    pub previous: Previous,
+    /// The instant.
+    pub now: Now,
 }
 
-/// One node that may answer for a region.
+/// One node that may answer for a region, with what every step of the plan made of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The node.
     pub node: Arc<str>,
     /// 0 the region's own, 1 its province's, 2 peers.
     pub tier: u8,
-    /// Fraction of the region's calls, 0 to 1.
+    /// Fraction of the region's calls in the end, 0 to 1.
     pub share: f64,
-    /// Why.
+    /// Why, in a word.
     pub reason: Reason,
+    /// The rule that included or excluded it.
+    pub rule: Rule,
+    /// Rules that limit what it gets.
+    pub limits: Vec<Rule>,
     /// Fraction of its endpoints in rotation, 0 to 1.
     pub health: f64,
     /// Fraction of its usual share while it returns, 0 to 1.
     pub ramp: f64,
-}
-
-/// Where the calls of one region and class go. Shares add up to 1, or to 0 where nobody may answer.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Route {
-    /// Every candidate, also excluded ones, in the order they are tried.
-    pub candidates: Vec<Candidate>,
-}
-
-impl Route {
-    /// The candidate for a call with this key: weighted rendezvous, so that a change of one share
-    /// moves only the keys that it must. `None` where nobody may answer.
-    #[must_use]
-    pub fn pick(&self, key: u64) -> Option<usize> {
-        let mut open = self.candidates.iter().enumerate().filter(|(_, c)| c.share > 0.0);
-        let first = open.next()?;
-        let Some(second) = open.next() else { return Some(first.0) };
-        [first, second]
-            .into_iter()
-            .chain(open)
-            .map(|(index, c)| (index, rendezvous(key, &c.node, c.share)))
-            .max_by(|a, b| a.1.total_cmp(&b.1))
-            .map(|(index, _)| index)
-    }
-}
-
-/// Score of a node for a key: the highest wins, and node `i` wins with probability proportional to its
-/// weight (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005).
-fn rendezvous(key: u64, node: &str, weight: f64) -> f64 {
-    let mut hash = key ^ 0x9e37_79b9_7f4a_7c15;
-    for &byte in node.as_bytes() {
-        hash = mix(hash ^ u64::from(byte));
-    }
-    // 53 bits into (0, 1): never 0 and never 1, so that the logarithm is finite and not zero.
-    let unit = ((mix(hash) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    -weight / unit.ln()
-}
-
-/// A 64-bit finalizer (Stafford's variant 13 of the `MurmurHash3` mixer).
-#[must_use]
-pub const fn mix(mut x: u64) -> u64 {
-    x ^= x >> 30;
-    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x ^= x >> 27;
-    x = x.wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+    /// Calls a second that it can carry now in total (declared capacity times health and ramp); `None`:
+    /// it declared none.
+    pub capacity: Option<f64>,
+    /// Calls a second that this gateway sends to it up to this class, from all regions; `None`: no
+    /// declared capacity, no cap.
+    pub cap: Option<f64>,
+    /// Calls a second of this region and class that it will get if demand stays.
+    pub rps: f64,
+    /// Share after base weights.
+    pub base: f64,
+    /// Share after shifts.
+    pub shifted: f64,
+    /// Share that it keeps within its cap; `share` adds what others hand over and what nobody takes.
+    pub clamped: f64,
+    /// [`node_hash`] of its name, for the pick.
+    pub hash: u64,
 }
 
 /// The routes of all regions that somebody serves.
@@ -167,7 +132,7 @@ pub struct Plans {
 
 /// Decides where every region's traffic goes.
 #[must_use]
-pub fn plan(table: &Table, signals: &Signals) -> Plans {
+pub fn plan(table: &Table, signals: &Signals, _previous: &Previous, _now: Now) -> Plans {
     let served: BTreeSet<Code> = table.nodes.values().flat_map(|n| n.scopes.iter().copied()).collect();
     let regions = served
         .into_iter()
@@ -212,13 +177,38 @@ fn route(table: &Table, signals: &Signals, code: Code, class: Class, tiers: &[(u
             let (health, reason) = judge(node, signals, code, tier);
             let ramp = signals.nodes.get(&node.name).map_or(1.0, |s| s.ramp.clamp(MIN_RAMP, 1.0));
             let capacity = f64::from(node.rps_max.unwrap_or(1).max(1));
-            (Candidate { node: node.name.clone(), tier, share: 0.0, reason, health, ramp }, capacity)
+            (blank(node, tier, reason, health, ramp), capacity)
         })
         .collect();
     if !spread(&mut candidates) {
         fail_open(&mut candidates, class);
     }
-    Route { candidates: candidates.into_iter().map(|(candidate, _)| candidate).collect() }
+    let mut candidates: Vec<Candidate> = candidates.into_iter().map(|(candidate, _)| candidate).collect();
+    for c in &mut candidates {
+        (c.base, c.shifted, c.clamped) = (c.share, c.share, c.share);
+    }
+    let shed = (1.0 - candidates.iter().map(|c| c.share).sum::<f64>()).max(0.0);
+    Route { candidates, moves: Vec::new(), shed }
+}
+
+fn blank(node: &Node, tier: u8, reason: Reason, health: f64, ramp: f64) -> Candidate {
+    Candidate {
+        node: node.name.clone(),
+        tier,
+        share: 0.0,
+        reason,
+        rule: Rule::OthersCarry,
+        limits: Vec::new(),
+        health,
+        ramp,
+        capacity: None,
+        cap: None,
+        rps: 0.0,
+        base: 0.0,
+        shifted: 0.0,
+        clamped: 0.0,
+        hash: node_hash(&node.name),
+    }
 }
 
 /// Health of a node for a region, and why it is excluded if it is. A peer answers with what it knows of
@@ -229,9 +219,9 @@ fn judge(node: &Node, signals: &Signals, code: Code, tier: u8) -> (f64, Reason) 
     let health = signal.map_or(0.0, |s| s.health.clamp(0.0, 1.0));
     let reason = if node.intent.drained {
         Reason::Drained
-    } else if node.intent.suspended {
+    } else if matches!(node.intent.stage, Stage::Test | Stage::Suspended) {
         Reason::Suspended
-    } else if !signal.is_some_and(|s| s.ready.contains(&about)) {
+    } else if !signal.is_some_and(|s| s.ready.contains_key(&about)) {
         Reason::NotReady
     } else if health <= 0.0 {
         Reason::Unhealthy

@@ -1,5 +1,5 @@
 use super::*;
-use crate::table::{Intent, Policy};
+use crate::table::{CEILINGS, Intent, Policy};
 use proptest::prelude::*;
 
 fn code(n: u32) -> Code {
@@ -13,6 +13,7 @@ fn node(name: &str, region: u32, role: Role, scopes: &[u32]) -> Arc<Node> {
         role,
         scopes: scopes.iter().map(|&s| code(s)).collect(),
         rps_max: None,
+        ceilings: CEILINGS,
         intent: Intent::default(),
         is_static: false,
         endpoints: Vec::new(),
@@ -29,17 +30,29 @@ fn guangzhou() -> Table {
         table.nodes.insert(n.name.clone(), n);
     }
     let peers = vec![("xian".into(), vec![Class::Scan])];
-    table.policies.insert(code(440_100), Policy { peers });
+    table.policies.insert(code(440_100), Policy { peers, ..Policy::default() });
     table
 }
 
 fn signals(health: &[(&str, f64)]) -> Signals {
-    let ready: BTreeSet<Code> = [440_100, 440_000, 610_100].map(code).into();
+    let ready: BTreeMap<Code, i64> = [440_100, 440_000, 610_100].map(|n| (code(n), 0)).into();
     let nodes = health
         .iter()
-        .map(|&(name, health)| (name.into(), NodeSignal { health, ramp: 1.0, ready: ready.clone() }))
+        .map(|&(name, health)| {
+            (name.into(), NodeSignal { health, ramp: 1.0, ready: ready.clone(), own_use: 0.0 })
+        })
         .collect();
-    Signals { nodes }
+    Signals { nodes, ..Signals::default() }
+}
+
+fn plan(table: &Table, signals: &Signals) -> Plans {
+    let now = Now { monotonic: Instant::now(), wall_ms: 1_800_000_000_000 };
+    super::plan(table, signals, &Previous::default(), now)
+}
+
+fn candidate(name: &str, tier: u8, share: f64, reason: Reason) -> Candidate {
+    let node = node(name, 440_100, Role::City, &[440_100]);
+    Candidate { share, base: share, ..blank(&node, tier, reason, 1.0, 1.0) }
 }
 
 #[track_caller]
@@ -187,12 +200,16 @@ proptest! {
 
     #[test]
     fn raising_a_share_only_adds_subjects(low in 0.05..0.5f64, more in 0.0..0.4f64, key: u64) {
-        let route = |share: f64| Route { candidates: vec![
-            Candidate { node: "a".into(), tier: 0, share, reason: Reason::Primary, health: 1.0, ramp: 1.0 },
-            Candidate { node: "b".into(), tier: 1, share: 1.0 - share, reason: Reason::Failover, health: 1.0, ramp: 1.0 },
-        ]};
-        if route(low).pick(key) == Some(0) {
-            prop_assert_eq!(route(low + more).pick(key), Some(0));
+        let route = |share: f64| Route {
+            candidates: vec![
+                candidate("a", 0, share, Reason::Primary),
+                candidate("b", 1, 1.0 - share, Reason::Failover),
+            ],
+            ..Route::default()
+        };
+        let picked = |share: f64| route(share).pick(key).map(|pick| pick.candidate);
+        if picked(low) == Some(0) {
+            prop_assert_eq!(picked(low + more), Some(0));
         }
     }
 }
@@ -200,18 +217,12 @@ proptest! {
 #[test]
 fn picks_follow_the_shares() {
     let shares = [0.5, 0.3, 0.2];
-    let candidates = shares.iter().enumerate().map(|(i, &share)| Candidate {
-        node: format!("n{i}").into(),
-        tier: 0,
-        share,
-        reason: Reason::Primary,
-        health: 1.0,
-        ramp: 1.0,
-    });
-    let route = Route { candidates: candidates.collect() };
+    let candidates =
+        shares.iter().enumerate().map(|(i, &share)| candidate(&format!("n{i}"), 0, share, Reason::Primary));
+    let route = Route { candidates: candidates.collect(), ..Route::default() };
     let mut seen = [0u32; 3];
     for key in 0..20_000u64 {
-        seen[route.pick(mix(key)).unwrap()] += 1;
+        seen[route.pick(mix(key)).unwrap().candidate] += 1;
     }
     for (count, share) in seen.iter().zip(shares) {
         assert!((f64::from(*count) / 20_000.0 - share).abs() < 0.01, "{seen:?}");
