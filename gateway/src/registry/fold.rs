@@ -10,6 +10,7 @@ use super::{
     Entry,
     keys::{Key, Part, Prefix},
     manifest::{self, Checked},
+    policy,
 };
 use crate::table::{CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Stage, Table};
 use prost::Message;
@@ -18,7 +19,7 @@ use std::{
     sync::Arc,
 };
 use suiyue_proto::{
-    method::{self, Class, Method},
+    method::{self, Method},
     region::Code,
     v1,
 };
@@ -98,7 +99,7 @@ impl Fold {
             match self.prefix.parse(&entry.key) {
                 Err(bad) => quarantine(table, entry, bad.to_string()),
                 Ok(Key::Gateway(_)) => {}
-                Ok(Key::Region(code)) => match policy(code, &entry.value) {
+                Ok(Key::Region(code)) => match read_policy(code, &entry.value) {
                     Ok(policy) => drop(table.policies.insert(code, policy)),
                     Err(reason) => quarantine(table, entry, reason),
                 },
@@ -304,21 +305,10 @@ fn read_live(name: &str, value: &[u8], scopes: &[Code]) -> Result<(Endpoint, Opt
     Ok((endpoint, complaint))
 }
 
-fn policy(code: Code, value: &[u8]) -> Result<Policy, String> {
+fn read_policy(code: Code, value: &[u8]) -> Result<Policy, String> {
     manifest::routing_region("region", code.get()).map_err(|invalid| invalid.to_string())?;
     let policy = v1::RegionPolicy::decode(value).map_err(|error| undecodable(&error))?;
-    let mut peers = Vec::with_capacity(policy.peers.len());
-    for peer in policy.peers {
-        let classes = peer.classes.iter().map(|&class| Class::from_proto(class));
-        let mut classes =
-            classes.collect::<Option<Vec<_>>>().ok_or("a peer names a class that does not exist")?;
-        // A peer has no holders to show: without a word it may scan only.
-        if classes.is_empty() {
-            classes.push(Class::Scan);
-        }
-        peers.push((peer.node.into(), classes));
-    }
-    Ok(Policy { peers, ..Policy::default() })
+    policy::check(&policy).map_err(|invalid| invalid.to_string())
 }
 
 fn undecodable(error: &prost::DecodeError) -> String {
