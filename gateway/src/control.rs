@@ -58,6 +58,14 @@ impl Snapshots {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.iter().find(|snapshot| snapshot.generation == generation).cloned()
     }
+
+    /// Generations of the oldest and the newest snapshot that are kept; 0 while there is none.
+    #[must_use]
+    pub fn kept(&self) -> (u64, u64) {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = |snapshot: Option<&Arc<Snapshot>>| snapshot.map_or(0, |s| s.generation);
+        (generation(history.front()), generation(history.back()))
+    }
 }
 
 /// What makes a record the same: another incarnation or address starts with a clean one.
