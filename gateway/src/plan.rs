@@ -17,6 +17,8 @@ mod pick;
 mod rule;
 mod shift;
 
+pub use candidates::MAX_LAG;
+pub use nothing_healthy::NOTHING_HEALTHY;
 pub use pick::{Move, MoveKind, Pick, Route, mix, node_hash};
 pub use rule::{Reason, Rule};
 

@@ -11,13 +11,14 @@
 
 use super::{Operator, routes, routing, routing_exactly, what_if};
 use crate::{
+    plan::{MAX_LAG, NOTHING_HEALTHY},
     registry::{
         Entry, Error, Outcome, Registry, Txn,
         keys::Key,
         policy::{self, Invalid, Problem},
     },
     snapshot::Snapshot,
-    table::{Node, NothingHealthy, Policy, Role, Table},
+    table::{Node, Policy, Role, Table},
 };
 use prost::Message as _;
 use std::sync::Arc;
@@ -109,23 +110,15 @@ fn after(snapshot: &Snapshot, code: Code, policy: Policy) -> Result<Vec<v1::Clas
     Ok(routes::by_class(&what_if::with_policy(snapshot, code, policy)?, code))
 }
 
-/// What a region without a policy gets: age of data in seconds, and what happens when nobody is healthy.
-const DEFAULTS: [(Option<u64>, NothingHealthy); 4] = [
-    (Some(60), NothingHealthy::SpreadAll),
-    (Some(300), NothingHealthy::SpreadOwn),
-    (Some(86_400), NothingHealthy::Closed),
-    (None, NothingHealthy::Closed),
-];
-
 /// The rules in force, defaults filled in.
 fn rules(policy: &Policy) -> Vec<v1::ClassRule> {
     let rule = |class: Class| {
         let at = class.index();
-        let lag = policy.max_lag[at].map(|lag| lag.as_secs()).or(DEFAULTS[at].0);
-        let nothing = policy::nothing_healthy(policy.nothing_healthy[at].unwrap_or(DEFAULTS[at].1));
+        let lag = policy.max_lag[at].or(MAX_LAG[at]);
+        let nothing = policy::nothing_healthy(policy.nothing_healthy[at].unwrap_or(NOTHING_HEALTHY[at]));
         v1::ClassRule {
             class: class.to_proto().into(),
-            max_lag_s: lag.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
+            max_lag_s: lag.map(|lag| u32::try_from(lag.as_secs()).unwrap_or(u32::MAX)),
             nothing_healthy: nothing.into(),
         }
     };
@@ -210,7 +203,7 @@ fn fit(
     }
     if !policy.weights.is_empty() {
         let forgotten = own.filter(|node| !policy.weights.iter().any(|(name, _)| *name == node.name));
-        let sentence = "has no weight: it gets nothing while another has anything to give";
+        let sentence = "has no weight: it gets only what those with a weight cannot take";
         warnings.extend(forgotten.map(|node| format!("weights: {} {sentence}", node.name)));
     }
     Ok(warnings)

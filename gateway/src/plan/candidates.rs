@@ -13,7 +13,7 @@ use suiyue_proto::{
 };
 
 /// How old data may be while fresher ones can be had, by class. `sync` brings the data itself.
-const MAX_LAG: [Option<Duration>; 4] = [
+pub const MAX_LAG: [Option<Duration>; 4] = [
     Some(Duration::from_secs(60)),
     Some(Duration::from_secs(300)),
     Some(Duration::from_secs(24 * 3600)),

@@ -10,13 +10,13 @@ use crate::table::{NothingHealthy, Policy};
 use suiyue_proto::method::Class;
 
 /// By class, where the policy says nothing.
-const DEFAULT: [NothingHealthy; 4] =
+pub const NOTHING_HEALTHY: [NothingHealthy; 4] =
     [NothingHealthy::SpreadAll, NothingHealthy::SpreadOwn, NothingHealthy::Closed, NothingHealthy::Closed];
 
 /// Sets the base shares of a route without a healthy candidate; none if calls are refused.
 pub(super) fn spread(candidates: &mut [Candidate], policy: Option<&Policy>, class: Class) {
     let set = policy.and_then(|p| p.nothing_healthy[class.index()]);
-    let tiers = match set.unwrap_or(DEFAULT[class.index()]) {
+    let tiers = match set.unwrap_or(NOTHING_HEALTHY[class.index()]) {
         NothingHealthy::SpreadAll => 0..=2,
         NothingHealthy::SpreadOwn => 0..=1,
         NothingHealthy::Closed => return,
