@@ -263,6 +263,8 @@ fn side_by_side(document: &Document, supposed: &Supposed) -> String {
     for now in &document.candidates {
         let then = supposed.candidates.iter().find(|candidate| candidate.node == now.node);
         let of = |tell: fn(&Candidate) -> String| then.map_or("-".to_owned(), tell);
+        let rule = rules(now);
+        let other = Some(of(rules)).filter(|other| *other != rule);
         table.add_row([
             now.node.clone(),
             now.tier.to_string(),
@@ -270,8 +272,8 @@ fn side_by_side(document: &Document, supposed: &Supposed) -> String {
             of(share),
             now.reason.clone(),
             of(|candidate| candidate.reason.clone()),
-            rules(now),
-            of(rules),
+            rule,
+            other.unwrap_or_else(|| "the same".to_owned()),
         ]);
     }
     let what = document.what_if.join(", ");

@@ -157,7 +157,7 @@ fn heading(document: &Document) -> String {
     };
     let policy = policy.clone().unwrap_or_default();
     let second = policy.two_person_above.map_or("0.2 (default)".to_owned(), |part| part.to_string());
-    let in_flight = policy.in_flight_max.map_or("the gateway's".to_owned(), |max| max.to_string());
+    let in_flight = policy.in_flight_max.map_or("not set".to_owned(), |max| max.to_string());
     format!("{region} {name_zh} {name_en}: {state}\ntwo_person_above {second}, in_flight_max {in_flight}")
 }
 

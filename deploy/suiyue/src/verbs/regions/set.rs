@@ -112,8 +112,10 @@ fn refused(operator: &Operator, status: &Status, text: &Text) -> anyhow::Error {
     let line = operator.refused("SetRegionPolicy", status);
     match Reason::of(status) {
         Some(Reason::PolicyInvalid) => {
-            let place = refusal::detail(status, "field").map(|field| text.place(&field));
-            Guarded(place.map_or(line.clone(), |place| format!("{place}: {line}"))).into()
+            let detail = |key| refusal::detail(status, key).unwrap_or_default();
+            let (field, problem, expected) = (detail("field"), detail("problem"), detail("expected"));
+            let place = text.place(&field);
+            Guarded(format!("{place}: {field}: expected {expected} [POLICY_INVALID {problem}]")).into()
         }
         Some(
             Reason::PolicyChanged
