@@ -78,7 +78,8 @@ fn drain(name: &str, table: &mut Table) -> Option<()> {
 
 /// As if it had been active for long: the whole percentage moves.
 fn suppose_shift(supposed: &v1::SupposedShift, field: &str, table: &mut Table) -> Result<(), Status> {
-    let code = routing_exactly(supposed.region)?;
+    let expected = "a region that calls are routed to";
+    let code = routing_exactly(supposed.region).map_err(|_| refused(&format!("{field}.region"), expected))?;
     let mut classes = Vec::with_capacity(supposed.classes.len());
     for (at, &class) in supposed.classes.iter().enumerate() {
         let class = Class::from_proto(class);

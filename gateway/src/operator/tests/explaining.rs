@@ -74,6 +74,34 @@ async fn what_is_supposed_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_shift_is_supposed_at_its_full_percentage() {
+    let gateway = Gateway::start().await;
+    let answer = gateway.explain(suppose(440_100, [shift(|s| s.percent = 30.0)])).await.unwrap();
+    let supposed = answer.supposed.unwrap();
+    let steps: Vec<_> = supposed
+        .candidates
+        .iter()
+        .map(|c| [c.base_share, c.shifted_share, c.clamped_share, c.share])
+        .collect();
+    let expected = [[1.0, 0.7, 0.7, 0.7], [0.0, 0.3, 0.3, 0.3]];
+    for (steps, expected) in steps.iter().flatten().zip(expected.as_flattened()) {
+        assert!((steps - expected).abs() < 1e-9, "{supposed:?}");
+    }
+    assert_eq!(supposed.candidates[1].reason, "shift");
+    // Of another class nothing moves; of another region neither.
+    let of_sync = shift(|s| s.classes = vec![v1::Class::Sync.into()]);
+    let other = gateway.explain(suppose(440_100, [of_sync])).await.unwrap();
+    assert_eq!(other.candidates, other.supposed.unwrap().candidates);
+}
+
+#[tokio::test]
+async fn what_does_not_concern_a_region_leaves_its_route_as_it_is() {
+    let gateway = Gateway::start().await;
+    let answer = gateway.explain(suppose(440_100, [Change::NodeDown("xian".to_owned())])).await.unwrap();
+    assert_eq!(answer.candidates, answer.supposed.unwrap().candidates);
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_refused_with_the_field() {
     let gateway = Gateway::start().await;
     let check = async |change: Change, field: &str| {
@@ -93,8 +121,9 @@ async fn what_cannot_be_is_refused_with_the_field() {
     for percent in [0.0, -1.0, 100.1, f64::NAN] {
         check(shift(|s| s.percent = percent), "what_if[0].shift.percent").await;
     }
-    let county = gateway.explain(suppose(440_100, [shift(|s| s.region = 440_106)])).await;
-    refused(county, Reason::RegionNotRouted, &[("region", "440100")]);
+    for region in [440_106, 999_999, 371_200] {
+        check(shift(|s| s.region = region), "what_if[0].shift.region").await;
+    }
     let nothing = v1::ExplainRouteRequest { what_if: vec![v1::WhatIf { change: None }], ..scan(440_100) };
     refused(gateway.explain(nothing).await, Reason::WhatIfInvalid, &[("field", "what_if[0]")]);
     let many = suppose(440_100, vec![Change::Drain("suikang".to_owned()); 17]);
