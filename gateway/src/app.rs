@@ -169,6 +169,7 @@ impl Bound {
             gateway: config.id.clone(),
             snapshots: snapshots.clone(),
             followed: joined.as_ref().map(|joined| joined.followed.clone()),
+            registry: joined.as_ref().map(|joined| joined.registry.clone()),
             prefix: config.registry.prefix.clone(),
         };
         let public = services::public(&operator, &shutdown);

@@ -8,7 +8,7 @@ mod ramp;
 
 use crate::{
     health::{State, Vitals, check},
-    plan::{self, NodeSignal, Signals},
+    plan::{self, Inputs, NodeSignal, Now, Previous, Signals},
     snapshot::Snapshot,
     table::{Endpoint, Node, Table},
 };
@@ -57,6 +57,14 @@ impl Snapshots {
     pub fn generation(&self, generation: u64) -> Option<Arc<Snapshot>> {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.iter().find(|snapshot| snapshot.generation == generation).cloned()
+    }
+
+    /// Generations of the oldest and the newest snapshot that are kept; 0 while there is none.
+    #[must_use]
+    pub fn kept(&self) -> (u64, u64) {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = |snapshot: Option<&Arc<Snapshot>>| snapshot.map_or(0, |s| s.generation);
+        (generation(history.front()), generation(history.back()))
     }
 }
 
@@ -126,16 +134,19 @@ impl Control {
         let table = self.tables.borrow_and_update().clone();
         self.follow(&table);
         let signals = self.signals(&table);
-        let plans = plan::plan(&table, &signals);
         let before = self.publisher.borrow().clone();
+        let previous = Previous { plans: before.plans.clone() };
+        let now = Now { monotonic: Instant::now(), wall_ms: wall_ms() };
+        let plans = Arc::new(plan::plan(&table, &signals, &previous, now));
         if Arc::ptr_eq(&before.table, &table) && before.plans == plans {
             return;
         }
+        let inputs = Arc::new(Inputs { signals, previous, now });
         self.generation += 1;
         let vitals = self.endpoints.values().map(|tracked| tracked.vitals.clone()).collect();
         let by_name: BTreeMap<_, _> =
             self.endpoints.iter().map(|(id, tracked)| ((&id.0, &id.1), &tracked.vitals)).collect();
-        let snapshot = Snapshot::new(table, plans, self.generation, vitals, |node, endpoint| {
+        let snapshot = Snapshot::new(table, (plans, inputs), self.generation, vitals, |node, endpoint| {
             by_name.get(&(node, endpoint)).map(|vitals| (*vitals).clone())
         });
         let snapshot = Arc::new(snapshot);
@@ -183,7 +194,7 @@ impl Control {
 
     fn signals(&mut self, table: &Table) -> Signals {
         let now = Instant::now();
-        let mut signals = Signals::default();
+        let mut signals = Signals { gateways: 1, ..Signals::default() };
         for node in table.nodes.values() {
             let present: Vec<&Endpoint> = node.endpoints.iter().filter(|e| !e.draining).collect();
             let fit = present.iter().filter(|endpoint| {
@@ -191,13 +202,26 @@ impl Control {
                 tracked.is_some_and(|tracked| tracked.vitals.state() == State::Ok)
             });
             let health = fit.count() as f64 / present.len().max(1) as f64;
-            let ready = present.iter().flat_map(|e| e.ready.iter().map(|(code, _)| *code)).collect();
+            let mut ready = BTreeMap::new();
+            for &(code, as_of) in present.iter().flat_map(|e| &e.ready) {
+                // The oldest counts: any of them may answer.
+                ready
+                    .entry(code)
+                    .and_modify(|oldest: &mut i64| *oldest = as_of.min(*oldest))
+                    .or_insert(as_of);
+            }
             let ramp = self.ramps.of(&node.name, health > 0.0, now);
-            signals.nodes.insert(node.name.clone(), NodeSignal { health, ramp, ready });
+            signals.nodes.insert(node.name.clone(), NodeSignal { health, ramp, ready, own_use: 0.0 });
         }
         self.ramps.retain(|node| table.nodes.contains_key(node));
         signals
     }
+}
+
+/// Milliseconds since 1970-01-01 UTC.
+fn wall_ms() -> i64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn identity(node: &Node, endpoint: &Endpoint) -> Identity {

@@ -1,21 +1,25 @@
 //! What do operators see?
 //!
-//! `OperatorService`: nodes with their health, regions, why a route is what it is, and the registry as
-//! text. It reads the same snapshots that requests read and never changes the table.
+//! `OperatorService`: nodes with their health, regions and their policies, why a route is what it is,
+//! and the registry as text. It reads the same snapshots that requests read; what it changes it writes
+//! to the registry, never to the table.
 
 mod dump;
+mod explain;
+mod policies;
+mod routes;
+mod what_if;
 
 use crate::{
     control::Snapshots,
     health::State,
-    plan::{self, Route},
-    registry::{follow::Status as Followed, keys::Prefix},
+    plan,
+    registry::{Registry, follow::Status as Followed, keys::Prefix},
     snapshot::Snapshot,
     table::{Node, Role, Source},
 };
 use std::sync::Arc;
 use suiyue_proto::{
-    method::Class,
     reason::Reason,
     region::{self, Code},
     v1::{self, operator_service_server::OperatorService},
@@ -31,6 +35,8 @@ pub struct Operator {
     pub snapshots: Snapshots,
     /// The registry as last heard of; `None` for a gateway without one.
     pub followed: Option<Followed>,
+    /// The registry, to write to; `None` for a gateway without one.
+    pub registry: Option<Arc<dyn Registry>>,
     /// Where the registry's keys begin.
     pub prefix: Prefix,
 }
@@ -81,30 +87,21 @@ impl OperatorService for Operator {
         &self,
         request: Request<v1::ExplainRouteRequest>,
     ) -> Result<Response<v1::ExplainRouteResponse>, Status> {
-        let asked = request.get_ref();
-        let snapshot = if asked.plan == 0 {
-            self.snapshots.current()
-        } else {
-            self.snapshots.generation(asked.plan).ok_or_else(|| {
-                Reason::FieldInvalid.with(&[("field", "plan"), ("problem", "this plan is not kept any more")])
-            })?
-        };
-        let code = routing(asked.region)?;
-        let class = Class::from_proto(asked.class).ok_or_else(|| {
-            Reason::FieldInvalid.with(&[("field", "class"), ("expected", "scan, show, query or sync")])
-        })?;
-        let by_class = snapshot.plans.regions.get(&code).ok_or_else(|| Reason::RegionNotJoined.status())?;
-        let route = &by_class[class.index()];
-        let picked = (!asked.subject.is_empty())
-            .then(|| route.pick(crate::proxy::intake::subject_key(&asked.subject)))
-            .flatten();
-        Ok(Response::new(v1::ExplainRouteResponse {
-            table: Some(self.table_info(&snapshot)),
-            region: code.get(),
-            candidates: route.candidates.iter().map(candidate_info).collect(),
-            subject_node: picked.map_or_else(String::new, |at| route.candidates[at].node.to_string()),
-            summary: summary(code, class, route),
-        }))
+        self.explain(request.get_ref()).map(Response::new)
+    }
+
+    async fn describe_region(
+        &self,
+        request: Request<v1::DescribeRegionRequest>,
+    ) -> Result<Response<v1::DescribeRegionResponse>, Status> {
+        self.describe(request.get_ref()).map(Response::new)
+    }
+
+    async fn set_region_policy(
+        &self,
+        request: Request<v1::SetRegionPolicyRequest>,
+    ) -> Result<Response<v1::SetRegionPolicyResponse>, Status> {
+        self.set_policy(request.into_inner()).await.map(Response::new)
     }
 
     async fn dump_registry(
@@ -151,6 +148,22 @@ fn routing(code: u32) -> Result<Code, Status> {
     })
 }
 
+/// A region that calls are routed to: what is changed is named exactly.
+fn routing_exactly(number: u32) -> Result<Code, Status> {
+    let code = routing(number)?;
+    if code.get() != number {
+        return Err(Reason::RegionNotRouted.with(&[("field", "region"), ("region", &code.to_string())]));
+    }
+    Ok(code)
+}
+
+const fn role(role: Role) -> v1::Role {
+    match role {
+        Role::City => v1::Role::City,
+        Role::Province => v1::Role::Province,
+    }
+}
+
 fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
     let endpoints = node.endpoints.iter().map(|endpoint| {
         let vitals = snapshot.vitals.iter().find(|vitals| {
@@ -184,11 +197,7 @@ fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
     v1::NodeInfo {
         region: node.region.get(),
         node: node.name.to_string(),
-        role: match node.role {
-            Role::City => v1::Role::City,
-            Role::Province => v1::Role::Province,
-        }
-        .into(),
+        role: role(node.role).into(),
         scopes: node.scopes.iter().map(|code| code.get()).collect(),
         rps_max: node.rps_max.unwrap_or(0),
         static_node: node.is_static,
@@ -196,26 +205,5 @@ fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
     }
 }
 
-fn candidate_info(candidate: &plan::Candidate) -> v1::CandidateInfo {
-    v1::CandidateInfo {
-        node: candidate.node.to_string(),
-        tier: u32::from(candidate.tier),
-        share: candidate.share,
-        reason: candidate.reason.to_string(),
-        excluded: candidate.reason.excludes(),
-        health: candidate.health,
-    }
-}
-
-fn summary(code: Code, class: Class, route: &Route) -> String {
-    let open: Vec<String> = route
-        .candidates
-        .iter()
-        .filter(|c| c.share > 0.0)
-        .map(|c| format!("{} {:.0} % ({})", c.node, c.share * 100.0, c.reason))
-        .collect();
-    if open.is_empty() {
-        return format!("nobody can answer {class} calls of {code} at present");
-    }
-    format!("{class} calls of {code} go to {}", open.join(", "))
-}
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod etcd;
 pub mod keys;
 pub mod manifest;
+pub mod policy;
 
 pub mod fold;
 pub mod follow;

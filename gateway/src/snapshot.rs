@@ -6,7 +6,7 @@
 
 use crate::{
     health::Vitals,
-    plan::{Plans, Reason, Route},
+    plan::{Inputs, Plans, Reason, Route},
     table::Table,
 };
 use foldhash::fast::RandomState;
@@ -23,7 +23,9 @@ pub struct Snapshot {
     /// The table that the plan was made from.
     pub table: Arc<Table>,
     /// The plan.
-    pub plans: Plans,
+    pub plans: Arc<Plans>,
+    /// What it was made from besides the table; `None` before the first plan.
+    pub inputs: Option<Arc<Inputs>>,
     /// Raised by one with every plan; named in every answer.
     pub generation: u64,
     /// The generation as metadata.
@@ -59,11 +61,11 @@ pub struct Target {
 }
 
 impl Snapshot {
-    /// Resolves a plan. `find` gives the record of an endpoint by node and endpoint name.
+    /// Resolves a plan with what it was made from. `find` gives the record of an endpoint by node and endpoint name.
     #[must_use]
     pub fn new(
         table: Arc<Table>,
-        plans: Plans,
+        (plans, inputs): (Arc<Plans>, Arc<Inputs>),
         generation: u64,
         vitals: Vec<Arc<Vitals>>,
         find: impl Fn(&Arc<str>, &Arc<str>) -> Option<Arc<Vitals>>,
@@ -75,7 +77,8 @@ impl Snapshot {
         }
         let methods = table.methods.iter().map(|(path, method)| (path.clone(), method.clone())).collect();
         let generation_value = Some(HeaderValue::from(generation));
-        Self { table, plans, generation, generation_value, vitals, routes, methods }
+        let inputs = Some(inputs);
+        Self { table, plans, inputs, generation, generation_value, vitals, routes, methods }
     }
 
     /// The route of a routing region and class; `None`: nobody serves the region.

@@ -84,6 +84,13 @@ reasons! {
     NodeNameTaken = "NODE_NAME_TAKEN", AlreadyExists, "another region has a node of this name";
     Superseded = "SUPERSEDED", Aborted, "a newer registration of this endpoint took over";
     RegistryUnavailable = "REGISTRY_UNAVAILABLE", Unavailable, "the registry cannot be reached; try another gateway";
+    // What may an operator change, and ask?
+    RegionNotRouted = "REGION_NOT_ROUTED", InvalidArgument, "calls of this region are routed as those of the one in the error details: name that one";
+    PolicyInvalid = "POLICY_INVALID", InvalidArgument, "the policy cannot be used: see the field in the error details";
+    PolicyChanged = "POLICY_CHANGED", Aborted, "the policy was changed since it was read: read it again";
+    RegistryNone = "REGISTRY_NONE", FailedPrecondition, "this gateway has no registry: nothing can be changed through it";
+    PlanNotKept = "PLAN_NOT_KEPT", NotFound, "this plan is not kept: a gateway keeps its last 64";
+    WhatIfInvalid = "WHAT_IF_INVALID", InvalidArgument, "what is supposed cannot be: see the field in the error details";
     WriteUnknown = "WRITE_UNKNOWN", Unknown, "the outcome of the write is unknown until the registry is read again";
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use std::{
     fs,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 use suiyue_tests::{
     eventually::eventually,
@@ -14,17 +14,22 @@ use suiyue_tests::{
     region::{GUANGDONG, GUANGZHOU},
 };
 
-/// Runs a verb that must succeed, beside the runtime.
-async fn suiyue(arguments: &[&str]) -> anyhow::Result<String> {
+/// Runs a verb, beside the runtime.
+pub(crate) async fn run(arguments: &[&str]) -> anyhow::Result<Output> {
     let mut command = Command::new(programs::suiyue());
     command.args(arguments).stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+}
+
+/// Runs a verb that must succeed.
+pub(crate) async fn suiyue(arguments: &[&str]) -> anyhow::Result<String> {
+    let output = run(arguments).await?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{arguments:?}: {}: {said}", output.status);
     Ok(String::from_utf8(output.stdout)?)
 }
 
-async fn json(arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+pub(crate) async fn json(arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
     let text = suiyue(&[arguments, &["-o", "json"]].concat()).await?;
     serde_json::from_str(&text).with_context(|| format!("{arguments:?} printed no JSON: {text}"))
 }

@@ -4,14 +4,18 @@
 //! over a configuration file. Values are checked here, so that a wrong one ends with code 2 and the
 //! allowed ones named.
 
+mod region;
+mod route;
 mod value;
 
+pub use region::{Describe, DescribeFormat, Region, SetPolicy};
+pub use route::{Route, WhatIf};
 pub use value::{Address, Subject};
 
 use crate::{load::mix::Mix, verbs::output::Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use suiyue_proto::{method::Class, region::Code};
+use suiyue_proto::region::Code;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,12 +24,13 @@ Examples:
   suiyue node --config node.toml                   a node
   suiyue node list                                 who is there, and how healthy
   suiyue route explain --region 440100 --class scan
+  suiyue region describe 440100                    its policy, its nodes, where calls go
   suiyue code show --region 440100 --subject 04c8dab17da6027c0f3ca6f3af3606fb
   suiyue code verify 'SY1:440100:…'
   suiyue load --server 127.0.0.1:8440 --rate 2000 --seconds 10
 
-Exit codes: 0 done; 1 failed; 2 wrong command line or configuration; 4 verdict DENY or UNKNOWN
-(code verify); 130 stopped by Ctrl-C.";
+Exit codes: 0 done; 1 failed; 2 wrong command line, configuration or file; 3 refused by a guard;
+4 verdict DENY or UNKNOWN (code verify); 130 stopped by Ctrl-C.";
 
 /// Flags that every command takes stand apart from its own.
 const LOGGING: &str = "Log";
@@ -62,7 +67,7 @@ pub enum Command {
     Gateway(Gateway),
     /// Run a node, list nodes, or make a population.
     Node(Node),
-    /// Ask about regions.
+    /// List regions, describe one, or set its policy.
     #[command(subcommand)]
     Region(Region),
     /// Look into the registry.
@@ -214,9 +219,9 @@ pub struct Seed {
     pub out: PathBuf,
 }
 
-/// Which gateway an operator asks, and how it prints.
+/// Which gateway an operator asks.
 #[derive(Debug, Args)]
-pub struct Ask {
+pub struct Reach {
     /// Control addresses of gateways; the first that can be reached answers.
     #[arg(
         long,
@@ -226,6 +231,22 @@ pub struct Ask {
         default_value = "127.0.0.1:8441"
     )]
     pub gateway: Vec<Address>,
+}
+
+impl Reach {
+    /// The addresses as text.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<String> {
+        self.gateway.iter().map(Address::to_string).collect()
+    }
+}
+
+/// Which gateway an operator asks, and how it prints.
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// Which gateway.
+    #[command(flatten)]
+    pub reach: Reach,
     /// A table for a person, or a JSON document for a program.
     #[arg(short, long, env = "SUIYUE_OUTPUT", value_name = "FORMAT", default_value = "table")]
     pub output: Format,
@@ -235,22 +256,8 @@ impl Ask {
     /// The addresses as text.
     #[must_use]
     pub fn gateways(&self) -> Vec<String> {
-        self.gateway.iter().map(Address::to_string).collect()
+        self.reach.gateways()
     }
-}
-
-/// `suiyue region`.
-#[derive(Debug, Subcommand)]
-pub enum Region {
-    /// List the regions that somebody serves.
-    List {
-        /// Which gateway to ask.
-        #[command(flatten)]
-        ask: Ask,
-        /// Every region of GB/T 2260, served or not.
-        #[arg(long, env = "SUIYUE_ALL")]
-        all: bool,
-    },
 }
 
 /// `suiyue registry`.
@@ -261,32 +268,6 @@ pub enum Registry {
         /// Which gateway to ask.
         #[command(flatten)]
         ask: Ask,
-    },
-}
-
-/// `suiyue route`.
-#[derive(Debug, Subcommand)]
-pub enum Route {
-    /// Explain where calls of one region and class go, and why.
-    #[command(after_help = "Examples:
-  suiyue route explain --region 440100 --class scan
-  suiyue route explain --region 440100 --class show --subject 04c8dab17da6027c0f3ca6f3af3606fb -o json")]
-    Explain {
-        /// Which gateway to ask.
-        #[command(flatten)]
-        ask: Ask,
-        /// The region; a county is rolled up as in a call.
-        #[arg(long, env = "SUIYUE_REGION", value_name = "CODE")]
-        region: Code,
-        /// The class: scan, show, query or sync.
-        #[arg(long, env = "SUIYUE_CLASS", value_name = "CLASS", default_value = "scan")]
-        class: Class,
-        /// Also say where this holder's calls go.
-        #[arg(long, env = "SUIYUE_SUBJECT", value_name = "HEX")]
-        subject: Option<Subject>,
-        /// An earlier plan, by the generation in an answer's `suiyue-plan`; 0: the current one.
-        #[arg(long, env = "SUIYUE_PLAN", value_name = "N", default_value_t = 0)]
-        plan: u64,
     },
 }
 

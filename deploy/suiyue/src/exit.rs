@@ -5,6 +5,7 @@
 //! | 0 | done; for `code verify`: PASS or CAUTION |
 //! | 1 | failed: the line on stderr says what, where, and what to do |
 //! | 2 | the command line or a file it names is wrong |
+//! | 3 | a guard refused it: the line on stderr names what did, and why; nothing was changed |
 //! | 4 | `code verify`: DENY or UNKNOWN, do not let the holder through on this code |
 //! | 130 | stopped by Ctrl-C |
 
@@ -47,8 +48,20 @@ impl From<Exit> for ExitCode {
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// The code for an error: 2 where somebody must correct what they wrote, otherwise 1.
+/// A guard refused a change: exit code 3. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Guarded(pub String);
+
+/// The code for an error: 2 where somebody must correct what they wrote, 3 where a guard refused it,
+/// otherwise 1.
 #[must_use]
 pub fn of_error(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| cause.is::<Usage>()) { 2 } else { 1 }
+    if error.chain().any(|cause| cause.is::<Usage>()) {
+        2
+    } else if error.chain().any(|cause| cause.is::<Guarded>()) {
+        3
+    } else {
+        1
+    }
 }

@@ -7,7 +7,7 @@ use suiyue::{
     demo,
     exit::{self, Exit},
     serve,
-    verbs::{self, code, output::Format, route},
+    verbs::{self, code, output::Format, regions, route},
 };
 
 /// 11 to 14 % fewer instructions a call than the system's allocator.
@@ -31,15 +31,13 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Gateway(flags) => serve::gateway::run(&flags).map(done),
         Command::Node(Node { verb: None, run }) => serve::node::run(&run).map(done),
         Command::Node(Node { verb: Some(verb), .. }) => node(verb),
-        Command::Region(Region::List { ask, all }) => {
-            here(verbs::regions::list(&ask.gateways(), all, ask.output)).map(done)
-        }
+        Command::Region(verb) => region(verb),
         Command::Registry(Registry::Dump { ask }) => {
             here(verbs::registry::dump(&ask.gateways(), ask.output)).map(done)
         }
-        Command::Route(Route::Explain { ask, region, class, subject, plan }) => {
-            let question = route::Question { region, class, subject, plan };
-            here(route::explain(&ask.gateways(), question, ask.output)).map(done)
+        Command::Route(Route::Explain { ask, region, class, subject, plan, what_if }) => {
+            let question = route::Question { region, class, subject, plan, what_if };
+            here(route::explain(&ask.gateways(), &question, ask.output)).map(done)
         }
         Command::Code(verb) => code(verb),
         Command::Load(flags) => load(&flags),
@@ -55,6 +53,14 @@ fn node(verb: NodeVerb) -> anyhow::Result<Exit> {
             here(verbs::nodes::list(&ask.gateways(), region, ask.output)).map(done)
         }
         NodeVerb::Seed(flags) => verbs::seed::seed(&flags).map(done),
+    }
+}
+
+fn region(verb: Region) -> anyhow::Result<Exit> {
+    match verb {
+        Region::List { ask, all } => here(regions::list(&ask.gateways(), all, ask.output)).map(done),
+        Region::Describe(flags) => here(regions::describe::describe(&flags)).map(done),
+        Region::Set(flags) => here(regions::set::set(&flags)).map(done),
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Joined {
     pub(super) followed: follow::Status,
     /// Takes registrations.
     pub(super) registrar: Registrar,
+    /// Where operators' changes are written.
+    pub(super) registry: Arc<dyn Registry>,
     following: Pin<Box<dyn Future<Output = ()> + Send>>,
     stop_following: CancellationToken,
 }
@@ -61,8 +63,8 @@ pub(super) async fn join(
         lease_ttl: LEASE,
         heartbeat: HEARTBEAT,
     };
-    let registrar = Registrar::new(registry, settings, table);
-    Ok(Some(Joined { followed, registrar, following: Box::pin(following), stop_following }))
+    let registrar = Registrar::new(registry.clone(), settings, table);
+    Ok(Some(Joined { followed, registrar, registry, following: Box::pin(following), stop_following }))
 }
 
 impl Joined {

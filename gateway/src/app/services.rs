@@ -9,9 +9,8 @@ use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{service::Routes, transport::server::TcpIncoming};
 
 /// Reflection with and without the `alpha`: grpcio still asks for the older one.
 fn reflection(routes: Routes) -> Routes {
@@ -55,13 +54,14 @@ pub(super) fn control(operator: Operator, registrar: Option<RegistryServiceServe
 
 /// Serves the control port until `shutdown`.
 pub(super) async fn serve(listener: TcpListener, routes: Routes, shutdown: CancellationToken) {
+    // Set here: the builder's own `tcp_nodelay` does not reach connections that are handed in.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .max_concurrent_streams(100)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_routes(routes)
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(incoming);
     // Streams do not hold up the end: nodes were told to move when the drain began.
     tokio::select! {
         ended = server => if let Err(error) = ended {

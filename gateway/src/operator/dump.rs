@@ -32,7 +32,16 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
         Key::Region(_) => {
             let policy: v1::RegionPolicy = read(value)?;
             let peers = policy.peers.iter().map(|peer| peer.node.clone());
-            format!("policy peers={}", list(peers.collect()))
+            let weights = policy.weights.iter().map(|weight| format!("{}:{}", weight.node, weight.weight));
+            let rules = policy.classes.iter().map(rule);
+            format!(
+                "policy peers={} weights={} classes={} two_person_above={} in_flight_max={}",
+                list(peers.collect()),
+                list(weights.collect()),
+                list(rules.collect()),
+                or_default(policy.two_person_above),
+                or_default(policy.in_flight_max)
+            )
         }
         Key::Gateway(_) => {
             let presence: v1::GatewayPresence = read(value)?;
@@ -74,6 +83,16 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
             )
         }
     })
+}
+
+/// `CLASS_SCAN:60:NOTHING_HEALTHY_CLOSED`: class, limit of age in seconds, rule.
+fn rule(rule: &v1::ClassRule) -> String {
+    let (class, nothing) = (rule.class().as_str_name(), rule.nothing_healthy().as_str_name());
+    format!("{class}:{}:{nothing}", or_default(rule.max_lag_s))
+}
+
+fn or_default(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "default".to_owned(), |value| value.to_string())
 }
 
 fn hex(bytes: &[u8]) -> String {

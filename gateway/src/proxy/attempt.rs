@@ -62,16 +62,20 @@ pub fn choose<'a>(
     tried: &[usize],
 ) -> Option<Chosen<'a>> {
     let open = |target: &Target| !(access == Access::Authority && target.tier > 0);
-    let picked = resolved.route.pick(key).map(|at| &resolved.targets[at]).filter(|target| open(target));
+    let pick_of = resolved.route.pick(key);
+    let picked = pick_of.map(|pick| &resolved.targets[pick.candidate]).filter(|target| open(target));
     let in_rotation = |target: &'a Target| pick(target, dice, tried, State::Ok);
-    if let Some(target) = picked
+    if let (Some(pick), Some(target)) = (pick_of, picked)
         && let Some(vitals) = in_rotation(target)
     {
-        let planned = answer::reason_of(target.reason);
+        let planned = answer::reason_of(pick.reason);
         let reason = if tried.is_empty() { planned } else { AnswerReason::Retry };
         return Some(Chosen { target, vitals, reason });
     }
-    let others = resolved.targets.iter().filter(|t| open(t) && !t.reason.excludes());
+    // One with old data comes after all that have fresh ones.
+    let stale = |t: &&'a Target| t.reason == PlanReason::Stale;
+    let allowed = || resolved.targets.iter().filter(|t| open(t) && !t.reason.excludes());
+    let others = allowed().filter(move |t| !stale(t)).chain(allowed().filter(stale));
     let fallback = others
         .clone()
         .find_map(|target| Some((target, in_rotation(target)?)))

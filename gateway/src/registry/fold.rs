@@ -10,15 +10,16 @@ use super::{
     Entry,
     keys::{Key, Part, Prefix},
     manifest::{self, Checked},
+    policy,
 };
-use crate::table::{Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Table};
+use crate::table::{CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Stage, Table};
 use prost::Message;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 use suiyue_proto::{
-    method::{self, Class, Method},
+    method::{self, Method},
     region::Code,
     v1,
 };
@@ -98,7 +99,7 @@ impl Fold {
             match self.prefix.parse(&entry.key) {
                 Err(bad) => quarantine(table, entry, bad.to_string()),
                 Ok(Key::Gateway(_)) => {}
-                Ok(Key::Region(code)) => match policy(code, &entry.value) {
+                Ok(Key::Region(code)) => match read_policy(code, &entry.value) {
                     Ok(policy) => drop(table.policies.insert(code, policy)),
                     Err(reason) => quarantine(table, entry, reason),
                 },
@@ -214,6 +215,7 @@ fn assemble(draft: &Draft<'_>, table: &mut Table) -> Node {
         role: manifest.role,
         scopes: manifest.scopes.clone(),
         rps_max: manifest.rps_max,
+        ceilings: CEILINGS,
         intent,
         is_static: false,
         endpoints,
@@ -265,12 +267,18 @@ fn read_spec(value: &[u8], region: Code, name: &str, own: &[Arc<Method>]) -> Res
 
 fn read_intent(value: &[u8]) -> Result<(Intent, Vec<String>), String> {
     let intent = v1::NodeIntent::decode(value).map_err(|error| undecodable(&error))?;
-    let suspended = match v1::Stage::try_from(intent.stage) {
-        Ok(v1::Stage::Unspecified | v1::Stage::Canary | v1::Stage::Active) => false,
-        Ok(v1::Stage::Test | v1::Stage::Suspended) => true,
+    let stage = match v1::Stage::try_from(intent.stage) {
+        Ok(v1::Stage::Unspecified | v1::Stage::Active) => Stage::Active,
+        Ok(v1::Stage::Test) => Stage::Test,
+        Ok(v1::Stage::Suspended) => Stage::Suspended,
+        Ok(v1::Stage::Canary) => match intent.canary_percent {
+            0 => Stage::Canary(5),
+            percent @ (1 | 5 | 25) => Stage::Canary(percent as u8),
+            other => return Err(format!("canary_percent is 1, 5 or 25, not {other}")),
+        },
         Err(_) => return Err(format!("this version knows no stage {}", intent.stage)),
     };
-    Ok((Intent { suspended, drained: intent.drained }, intent.drained_endpoints))
+    Ok((Intent { stage, drained: intent.drained }, intent.drained_endpoints))
 }
 
 /// The endpoint, and what of it was left out.
@@ -297,21 +305,10 @@ fn read_live(name: &str, value: &[u8], scopes: &[Code]) -> Result<(Endpoint, Opt
     Ok((endpoint, complaint))
 }
 
-fn policy(code: Code, value: &[u8]) -> Result<Policy, String> {
+fn read_policy(code: Code, value: &[u8]) -> Result<Policy, String> {
     manifest::routing_region("region", code.get()).map_err(|invalid| invalid.to_string())?;
     let policy = v1::RegionPolicy::decode(value).map_err(|error| undecodable(&error))?;
-    let mut peers = Vec::with_capacity(policy.peers.len());
-    for peer in policy.peers {
-        let classes = peer.classes.iter().map(|&class| Class::from_proto(class));
-        let mut classes =
-            classes.collect::<Option<Vec<_>>>().ok_or("a peer names a class that does not exist")?;
-        // A peer has no holders to show: without a word it may scan only.
-        if classes.is_empty() {
-            classes.push(Class::Scan);
-        }
-        peers.push((peer.node.into(), classes));
-    }
-    Ok(Policy { peers })
+    policy::check(&policy).map_err(|invalid| invalid.to_string())
 }
 
 fn undecodable(error: &prost::DecodeError) -> String {

@@ -68,6 +68,12 @@ impl Status {
         self.known().entries.values().cloned().collect()
     }
 
+    /// The entry of a key, as last heard of.
+    #[must_use]
+    pub fn entry(&self, key: &str) -> Option<Entry> {
+        self.known().entries.get(key).cloned()
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -44,6 +44,38 @@ fn several_gateways_are_taken() {
 }
 
 #[test]
+fn a_policy_is_described_and_set() {
+    let cli = parse("suiyue region describe 440100 -o toml --gateway a:1").unwrap();
+    let Command::Region(Region::Describe(flags)) = cli.command else { panic!("{cli:?}") };
+    assert_eq!((flags.region.get(), flags.output), (440_100, DescribeFormat::Toml));
+    let cli = parse("suiyue region set 440100 -f p.toml --dry-run").unwrap();
+    let Command::Region(Region::Set(flags)) = cli.command else { panic!("{cli:?}") };
+    assert_eq!((flags.file, flags.dry_run, flags.allow_unregistered), ("p.toml".into(), true, false));
+    assert!(parse("suiyue region set 440100").is_err());
+    assert!(parse("suiyue region set 440100 -f p.toml -o toml").is_err());
+}
+
+#[test]
+fn several_things_are_supposed() {
+    let line =
+        "suiyue route explain --region 440100 --what-if node-down=a --what-if drain=b --what-if s.toml";
+    let cli = parse(line).unwrap();
+    let Command::Route(Route::Explain { what_if, .. }) = cli.command else { panic!("{cli:?}") };
+    let expected = [WhatIf::NodeDown("a".into()), WhatIf::Drain("b".into()), WhatIf::Shift("s.toml".into())];
+    assert_eq!(what_if, expected);
+}
+
+#[test]
+fn every_operator_verb_has_an_example() {
+    for verb in [["region", "list"], ["region", "describe"], ["region", "set"], ["route", "explain"]] {
+        let mut command = Cli::command();
+        let verb = verb.iter().fold(&mut command, |c, name| c.find_subcommand_mut(name).unwrap());
+        let help = verb.render_long_help().to_string();
+        assert!(help.contains("Example"), "{help}");
+    }
+}
+
+#[test]
 fn wrong_values_are_refused_with_what_is_wanted() {
     let check = |line: &str, wanted: &str| {
         let error = parse(line).unwrap_err();
@@ -54,6 +86,10 @@ fn wrong_values_are_refused_with_what_is_wanted() {
     check("suiyue route explain --region 440100 --class fast", "scan, show, query or sync");
     check("suiyue code show --region 440100 --subject 12", "32 hex digits");
     check("suiyue node list --gateway nowhere", "host:port");
+    check("suiyue route explain --region 440100 --what-if drain=", "drain=NAME");
+    check("suiyue route explain --region 440100 --what-if undrain=a", "shift file");
+    check("suiyue region describe Guangzhou", "six digits");
+    check("suiyue region describe 440100 -o yaml", "toml");
     check("suiyue load --mix show=0", "weight above 0");
     check("suiyue load --seconds 0", "seconds");
     check("suiyue demo --seconds 3", "10..=86400");

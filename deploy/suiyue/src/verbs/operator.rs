@@ -7,8 +7,9 @@ use super::refusal;
 use anyhow::{Context as _, anyhow, bail};
 use std::{error::Error as _, time::Duration};
 use suiyue_proto::v1::{
-    DumpRegistryRequest, DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, ListNodesRequest,
-    ListNodesResponse, ListRegionsRequest, ListRegionsResponse, TableInfo,
+    DescribeRegionRequest, DescribeRegionResponse, DumpRegistryRequest, DumpRegistryResponse,
+    ExplainRouteRequest, ExplainRouteResponse, ListNodesRequest, ListNodesResponse, ListRegionsRequest,
+    ListRegionsResponse, SetRegionPolicyRequest, SetRegionPolicyResponse, TableInfo,
     operator_service_client::OperatorServiceClient,
 };
 use tonic::{Response, Status, transport::Channel, transport::Endpoint};
@@ -82,13 +83,32 @@ impl Operator {
         self.answered("ListRegions", answer)
     }
 
-    /// Where calls go.
+    /// One region.
     ///
     /// # Errors
     /// When the gateway refuses.
-    pub async fn explain(&mut self, asked: ExplainRouteRequest) -> anyhow::Result<ExplainRouteResponse> {
-        let answer = self.client.explain_route(asked).await;
-        self.answered("ExplainRoute", answer)
+    pub async fn describe(&mut self, region: u32) -> anyhow::Result<DescribeRegionResponse> {
+        let answer = self.client.describe_region(DescribeRegionRequest { region }).await;
+        self.answered("DescribeRegion", answer)
+    }
+
+    /// Replaces the policy of a region.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn set_policy(
+        &mut self,
+        asked: SetRegionPolicyRequest,
+    ) -> Result<SetRegionPolicyResponse, Status> {
+        self.client.set_region_policy(asked).await.map(Response::into_inner)
+    }
+
+    /// Where calls go.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn explain(&mut self, asked: ExplainRouteRequest) -> Result<ExplainRouteResponse, Status> {
+        self.client.explain_route(asked).await.map(Response::into_inner)
     }
 
     /// Every key of the registry.
@@ -101,9 +121,13 @@ impl Operator {
     }
 
     fn answered<T>(&self, method: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
-        answer
-            .map(Response::into_inner)
-            .map_err(|status| anyhow!("{method} at {}: {}", self.address, refusal::describe(&status)))
+        answer.map(Response::into_inner).map_err(|status| anyhow!(self.refused(method, &status)))
+    }
+
+    /// A refusal in one line: method, gateway, sentence, reason and details.
+    #[must_use]
+    pub fn refused(&self, method: &str, status: &Status) -> String {
+        format!("{method} at {}: {}", self.address, refusal::describe(status))
     }
 }
 

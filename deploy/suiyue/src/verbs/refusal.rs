@@ -26,6 +26,12 @@ pub fn describe(status: &Status) -> String {
     format!("{} [{marks}]{advice}", status.message())
 }
 
+/// A detail of a refusal, such as the field that it is about.
+#[must_use]
+pub fn detail(status: &Status, key: &str) -> Option<String> {
+    status.get_details_error_info()?.metadata.get(key).cloned()
+}
+
 /// What to do about it, where that is not in the sentence.
 const fn advice(reason: Reason) -> Option<&'static str> {
     match reason {
@@ -33,6 +39,9 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::RegionNotJoined => Some("see `suiyue region list` for the regions that are served"),
         Reason::NoNodeAvailable => Some("see `suiyue node list` for the health of its nodes"),
         Reason::HolderNotFound => Some("the subject comes from the region's own sign-in"),
+        Reason::PolicyChanged => Some("`suiyue region describe CODE -o toml` prints the present one"),
+        Reason::RegistryNone => Some("ask a gateway with a [registry] in its configuration"),
+        Reason::WriteUnknown => Some("`suiyue region describe CODE` shows what stands there"),
         _ => None,
     }
 }

@@ -1,4 +1,11 @@
 //! Which regions are served? (`suiyue region list`)
+//!
+//! One region with its policy is described by [`describe`], its policy is replaced by [`set`]; as a
+//! file it looks as in [`file`].
+
+pub mod describe;
+pub mod file;
+pub mod set;
 
 use super::{
     operator::Operator,

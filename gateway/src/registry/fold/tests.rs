@@ -1,5 +1,6 @@
 use super::*;
 use crate::table::Role;
+use suiyue_proto::method::Class;
 
 /// Builds the entries of a registry, one write after the other.
 #[derive(Default)]
@@ -126,7 +127,7 @@ fn a_node_is_put_together_from_its_keys() {
     let node = &table.nodes["yuekang"];
     assert_eq!((node.region, node.role, node.rps_max), (code(440_000), Role::Province, Some(500)));
     assert_eq!(node.scopes, [code(440_000), code(440_100)]);
-    assert_eq!(node.intent, Intent { suspended: false, drained: true });
+    assert_eq!(node.intent, Intent { stage: Stage::Active, drained: true });
     let [a, b] = &node.endpoints[..] else { panic!("{:?}", node.endpoints) };
     assert_eq!((&*a.name, &*a.address, a.incarnation, a.draining), ("a", "127.0.0.1:1", 5, false));
     assert_eq!(a.ready, [(code(440_000), 7), (code(440_100), 7)]);
@@ -134,13 +135,15 @@ fn a_node_is_put_together_from_its_keys() {
 }
 
 #[test]
-fn stages_suspend() {
-    let suspended = |stage: i32| {
-        let intent = v1::NodeIntent { stage, ..Default::default() };
+fn stages_and_the_percentage_of_a_canary_are_read() {
+    let stage = |stage: i32, canary_percent: u32| {
+        let intent = v1::NodeIntent { stage, canary_percent, ..Default::default() };
         let store = Store::default().node(440_100, "suikang").put("nodes/440100/suikang/intent", &intent);
-        store.fold().nodes["suikang"].intent.suspended
+        store.fold().nodes["suikang"].intent.stage
     };
-    assert_eq!([0, 1, 2, 3, 4].map(suspended), [false, true, false, false, true]);
+    use Stage::{Active, Canary, Suspended, Test};
+    assert_eq!([0, 1, 2, 3, 4].map(|n| stage(n, 0)), [Active, Test, Canary(5), Active, Suspended]);
+    assert_eq!([1, 5, 25].map(|percent| stage(2, percent)), [Canary(1), Canary(5), Canary(25)]);
 }
 
 #[test]
@@ -232,21 +235,67 @@ fn keys_of_foreign_regions_are_left_out() {
     assert_eq!(table.keys, [key(440_100)]);
 }
 
-#[test]
-fn policies_name_peers() {
-    let peer = |classes: &[v1::Class]| v1::Peer {
-        node: "xian".to_owned(),
-        classes: classes.iter().map(|&class| class.into()).collect(),
+/// A policy of Guangzhou that is changed so cannot be used, and says this; another region's stays.
+#[track_caller]
+fn bad_policy(change: impl FnOnce(&mut v1::RegionPolicy), reason: &str) {
+    let peer = v1::Peer { node: "xian".to_owned(), classes: Vec::new() };
+    let weights = ["suikang", "yuekang"].map(|node| v1::Weight { node: node.to_owned(), weight: 50.0 });
+    let rule = v1::ClassRule { class: v1::Class::Scan.into(), max_lag_s: Some(30), nothing_healthy: 3 };
+    let good = v1::RegionPolicy {
+        peers: vec![peer],
+        weights: weights.into(),
+        classes: vec![rule],
+        two_person_above: Some(0.5),
+        in_flight_max: Some(10),
     };
+    let mut bad = good.clone();
+    change(&mut bad);
+    let store =
+        Store::default().node(440_100, "suikang").put("regions/440100", &bad).put("regions/440200", &good);
+    let table = check(&store, &["suikang"], &[("regions/440100", reason)]);
+    assert_eq!(table.policies.keys().collect::<Vec<_>>(), [&code(440_200)]);
+    let policy = &table.policies[&code(440_200)];
+    assert_eq!(policy.peers, [("xian".into(), vec![Class::Scan])]);
+    assert_eq!(policy.weights, [("suikang".into(), 50.0), ("yuekang".into(), 50.0)]);
+    assert_eq!(policy.max_lag[Class::Scan.index()], Some(std::time::Duration::from_secs(30)));
+}
+
+#[test]
+fn a_policy_with_a_bad_field_is_left_out_and_the_rest_stays() {
+    bad_policy(|p| p.peers[0].node = "Xian".to_owned(), "peers[0].node: name_invalid");
+    bad_policy(|p| p.peers[0].classes = vec![0], "peers[0].classes[0]: class_unknown");
+    bad_policy(|p| p.peers = vec![p.peers[0].clone(); 2], "peers[1].node: node_twice");
+    bad_policy(|p| p.weights[0].weight = f64::NAN, "weights[0].weight: weight_not_finite");
+    bad_policy(|p| p.weights[1].weight = -1.0, "weights[1].weight: weight_negative");
+    bad_policy(|p| p.weights.iter_mut().for_each(|w| w.weight = 0.0), "weights: weights_sum");
+    bad_policy(|p| p.classes[0].class = 9, "classes[0].class: class_unknown");
+    bad_policy(|p| p.classes[0].max_lag_s = Some(0), "classes.scan.max_lag_s: lag_out_of_range");
+    bad_policy(|p| p.classes[0].nothing_healthy = 9, "classes.scan.nothing_healthy: rule_unknown");
+    bad_policy(|p| p.two_person_above = Some(1.5), "two_person_above: fraction_out_of_range");
+    bad_policy(|p| p.in_flight_max = Some(0), "in_flight_max: in_flight_out_of_range");
+}
+
+#[test]
+fn a_policy_of_what_is_not_routed_is_left_out() {
+    let empty = v1::RegionPolicy::default();
     let store = Store::default()
-        .put("regions/440100", &v1::RegionPolicy { peers: vec![peer(&[]), peer(&[v1::Class::Show])] })
-        .put("regions/440200", &v1::RegionPolicy { peers: vec![peer(&[v1::Class::Unspecified])] })
-        .put("regions/440106", &v1::RegionPolicy::default());
-    let reasons = [("regions/440106", "440100"), ("regions/440200", "class")];
+        .put("regions/440106", &empty)
+        .put("regions/440100", &empty)
+        .put("regions/999999", &empty);
+    // 999999 is no code at all; 440106 is a county.
+    let reasons = [("regions/440106", "440100"), ("regions/999999", "no region code")];
     let table = check(&store, &[], &reasons);
-    let xian = Arc::<str>::from("xian");
-    let expected = [(xian.clone(), vec![Class::Scan]), (xian, vec![Class::Show])];
-    assert_eq!(table.policies[&code(440_100)].peers, expected);
+    assert_eq!(table.policies.keys().collect::<Vec<_>>(), [&code(440_100)]);
+}
+
+#[test]
+fn a_policy_may_name_nodes_that_are_not_there() {
+    let policy = v1::RegionPolicy {
+        peers: vec![v1::Peer { node: "xian".to_owned(), classes: Vec::new() }],
+        ..Default::default()
+    };
+    let table = check(&Store::default().put("regions/440100", &policy), &[], &[]);
+    assert_eq!(table.policies[&code(440_100)].peers, [("xian".into(), vec![Class::Scan])]);
 }
 
 #[test]
@@ -282,6 +331,7 @@ fn the_configuration_comes_first() {
         role: Role::City,
         scopes: vec![code(440_100)],
         rps_max: None,
+        ceilings: CEILINGS,
         intent: Intent::default(),
         is_static: true,
         endpoints: Vec::new(),
