@@ -105,7 +105,11 @@ const OVERFLOW_SALT: u64 = 0x8cb9_2ba7_2f3d_8dd7;
 /// The hash of a node's name that scores are made with; kept in [`Candidate::hash`].
 #[must_use]
 pub fn node_hash(name: &str) -> u64 {
-    name.bytes().fold(BASE_SALT, |hash, byte| mix(hash ^ u64::from(byte)))
+    name.as_bytes().chunks(8).fold(mix(name.len() as u64 ^ BASE_SALT), |hash, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        mix(hash ^ u64::from_le_bytes(word))
+    })
 }
 
 /// Score of a node for a key: the highest wins, and node `i` wins with probability proportional to its

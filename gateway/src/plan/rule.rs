@@ -150,6 +150,9 @@ impl fmt::Display for Rule {
             ),
             Self::FirstTier => f.write_str("in the first tier that has anyone"),
             Self::Weight(weight) => write!(f, "the policy gives it the weight {weight}"),
+            Self::EarlierTiersTake(part) if *part <= 0.0 => {
+                f.write_str("nobody in an earlier tier can answer")
+            }
             Self::EarlierTiersTake(part) => write!(f, "earlier tiers take only {:.0} %", part * 100.0),
             Self::ShiftTarget(id) => write!(f, "shift {id} moves calls to it"),
             Self::OverflowOf(node) => write!(f, "{node} is at its cap"),
