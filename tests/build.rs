@@ -1,5 +1,5 @@
-//! Compiles `proto/echo.proto` with protox, and keeps its descriptor set for registration and
-//! reflection.
+//! Compiles `proto/echo.proto` and `proto/faults.proto` with protox, and keeps the descriptor set of the
+//! former for registration and reflection.
 
 use std::{env, fs, path::PathBuf};
 
@@ -11,6 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Encoded by the compiler: prost's own descriptor types would drop our method options.
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("echo_descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
+    // Not a service of the federation: nodes do not register it.
+    compiler.open_file("faults.proto")?;
     tonic_prost_build::configure().bytes(".").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

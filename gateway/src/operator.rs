@@ -178,7 +178,8 @@ fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
                 let (since, why) = vitals.since();
                 let health = match vitals.state() {
                     State::Ok => v1::Health::Ok,
-                    State::Suspect => v1::Health::Suspect,
+                    // Used where nobody else can answer: so is a half-open one, but for one call a second.
+                    State::HalfOpen | State::Suspect => v1::Health::Suspect,
                     State::Ejected => v1::Health::Ejected,
                 };
                 (health, (Some(since), why))

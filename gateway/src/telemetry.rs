@@ -5,6 +5,7 @@
 //! [`Recent`], so that counting a call is a short scan and a few stores.
 
 pub mod exposition;
+pub mod rules;
 
 use std::{
     cell::RefCell,
@@ -163,13 +164,19 @@ pub struct Metrics {
     pub connections: Vec<Arc<std::sync::atomic::AtomicUsize>>,
     /// Connections turned away: too many, or not HTTP/2.
     pub refused_connections: AtomicU64,
+    /// How often each rule of health and retry applied.
+    pub rules: rules::Rules,
 }
 
 impl Metrics {
     /// Numbers of a gateway with so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { connections: (0..workers).map(|_| Arc::default()).collect(), ..Self::default() }
+        Self {
+            connections: (0..workers).map(|_| Arc::default()).collect(),
+            rules: rules::Rules::new(workers),
+            ..Self::default()
+        }
     }
 
     fn series(&self, worker: usize, node: &Arc<str>, key: u64) -> Arc<Series> {

@@ -18,6 +18,8 @@ const BEGUN: &str = "begun";
 const ENDED: &str = "ended";
 /// The word before the call id when a handler was dropped before its end.
 const CANCELLED: &str = "cancelled";
+/// The word before the call id when a call was refused without being executed.
+const REFUSED: &str = "refused";
 /// The word before the call id for each [`SENT_STEP`] messages of a stream of answers.
 const SENT: &str = "sent";
 /// Messages between two notes of progress.
@@ -43,6 +45,11 @@ impl Journal {
     pub fn begin(&self, call: &str) -> Execution {
         self.note(BEGUN, call);
         Execution { journal: self.clone(), call: call.to_owned(), ended: false }
+    }
+
+    /// Notes that a call was refused, and not executed.
+    pub fn refused(&self, call: &str) {
+        self.note(REFUSED, call);
     }
 
     fn note(&self, word: &str, call: &str) {
@@ -105,6 +112,24 @@ impl Executions {
         for (_, call) in self.lines.iter().filter(|(word, _)| word == BEGUN) {
             *counts.entry(call.clone()).or_default() += 1;
         }
+    }
+
+    /// How often a call was begun.
+    #[must_use]
+    pub fn count(&self, call: &str) -> usize {
+        self.lines.iter().filter(|(word, id)| word == BEGUN && id == call).count()
+    }
+
+    /// Calls that came in so far: begun or refused.
+    #[must_use]
+    pub fn arrived(&self) -> usize {
+        self.of(BEGUN) + self.of(REFUSED)
+    }
+
+    /// Calls refused so far.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.of(REFUSED)
     }
 
     /// Calls begun so far.

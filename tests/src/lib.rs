@@ -14,10 +14,14 @@ pub mod eventually;
 pub mod failover;
 pub mod federation;
 pub mod gateway;
+pub mod history;
 pub mod load;
+pub mod netns;
 pub mod node;
 pub mod process;
 pub mod programs;
+pub mod table;
+pub mod watch;
 
 /// Regions that the tests use.
 pub mod region {

@@ -4,7 +4,15 @@
 //! which keeps a journal of what it executed. Both register at the gateways that the builder names. A
 //! restarted node has a new port and the same journal.
 
-use crate::{echo::Executions, gateway::ready, process::Process, programs};
+use crate::{
+    client,
+    echo::Executions,
+    gateway::ready,
+    netns::Namespace,
+    process::Process,
+    programs,
+    v1::{Faults, fault_service_client::FaultServiceClient},
+};
 use anyhow::Context as _;
 use std::{
     fmt::Write as _,
@@ -12,6 +20,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 use tempfile::TempDir;
 
@@ -40,6 +49,8 @@ pub struct Builder {
     listen: SocketAddr,
     delay_ms: u32,
     durable: bool,
+    endpoint: u32,
+    namespace: Option<Arc<Namespace>>,
 }
 
 /// A running node.
@@ -53,6 +64,8 @@ pub struct Node {
     pub address: SocketAddr,
     /// Executions that its killed lives never ended, as a test has counted them.
     pub left_behind: usize,
+    /// Where the test service's switch for faults is.
+    switch: Option<SocketAddr>,
     builder: Builder,
     dir: TempDir,
 }
@@ -71,6 +84,8 @@ impl Builder {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             delay_ms: 0,
             durable: false,
+            endpoint: 1,
+            namespace: None,
         }
     }
 
@@ -102,6 +117,22 @@ impl Builder {
         self
     }
 
+    /// It is this endpoint of its node, of several processes with one name.
+    #[must_use]
+    pub fn endpoint(mut self, number: u32) -> Self {
+        self.endpoint = number;
+        self
+    }
+
+    /// It runs in a network of its own and listens there. Nothing outside can switch its faults, and it
+    /// reaches no registrar.
+    #[must_use]
+    pub fn within(mut self, namespace: &Arc<Namespace>) -> Self {
+        self.listen = SocketAddr::new(namespace.inside(), 0);
+        self.namespace = Some(namespace.clone());
+        self
+    }
+
     /// The code system keeps its log in its directory.
     #[must_use]
     pub fn durable(mut self) -> Self {
@@ -115,11 +146,11 @@ impl Builder {
     /// When it does not start.
     pub async fn start(self) -> anyhow::Result<Node> {
         let dir = TempDir::new()?;
-        let (process, address) = self.launch(dir.path()).await?;
-        Ok(Node { name: self.name.clone(), process, address, left_behind: 0, builder: self, dir })
+        let (process, address, switch) = self.launch(dir.path()).await?;
+        Ok(Node { name: self.name.clone(), process, address, left_behind: 0, switch, builder: self, dir })
     }
 
-    async fn launch(&self, dir: &Path) -> anyhow::Result<(Process, SocketAddr)> {
+    async fn launch(&self, dir: &Path) -> anyhow::Result<(Process, SocketAddr, Option<SocketAddr>)> {
         let addresses = dir.join("addresses.json");
         let _ = fs::remove_file(&addresses);
         let mut command = match self.kind {
@@ -130,7 +161,8 @@ impl Builder {
         let mut process = Process::spawn(&self.name, &mut command, &dir.join("log"))?;
         let json = ready(&self.name, &mut process, &addresses).await?;
         let address = json["address"].as_str().with_context(|| format!("no address in {json}"))?.parse()?;
-        Ok((process, address))
+        let switch = json["faults"].as_str().map(str::parse).transpose()?;
+        Ok((process, address, switch))
     }
 
     fn code_system(&self, dir: &Path) -> anyhow::Result<Command> {
@@ -156,8 +188,13 @@ impl Builder {
     }
 
     fn test_service(&self, dir: &Path) -> Command {
-        let mut command = Command::new(programs::testnode());
+        let program = programs::testnode();
+        let mut command = match &self.namespace {
+            None => Command::new(program),
+            Some(namespace) => namespace.command(&program),
+        };
         command
+            .args(["--endpoint", &self.endpoint.to_string()])
             .args(["--name", &self.name, "--role", self.role, "--token", &self.token])
             .args(["--region", &self.region.to_string(), "--delay-ms", &self.delay_ms.to_string()])
             .args(["--listen", &self.listen.to_string(), "--journal"])
@@ -190,7 +227,7 @@ impl Node {
     /// # Errors
     /// When it does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        (self.process, self.address) = self.builder.launch(self.dir.path()).await?;
+        (self.process, self.address, self.switch) = self.builder.launch(self.dir.path()).await?;
         Ok(())
     }
 
@@ -201,6 +238,17 @@ impl Node {
     pub async fn restart_there(&mut self) -> anyhow::Result<()> {
         self.builder.listen = self.address;
         self.restart().await
+    }
+
+    /// Makes the test service sick in these ways and no others; [`Faults::default`] heals it. Returns
+    /// when it is in force. A restart heals, too.
+    ///
+    /// # Errors
+    /// When it is no test service, or its switch does not answer.
+    pub async fn arrange(&self, faults: Faults) -> anyhow::Result<()> {
+        let switch = self.switch.with_context(|| format!("{} has no switch for faults", self.name))?;
+        FaultServiceClient::new(client::channel(switch).await?).arrange(faults).await?;
+        Ok(())
     }
 
     /// What the test service noted so far, over all its lives.

@@ -2,7 +2,12 @@
 //!
 //! It registers at the gateways it is told of, keeps a journal of what it executed, says per region
 //! whether it is healthy, and drains on SIGTERM: goodbye first, then the calls in flight, then the end.
+//! A second port makes it sick and well again while it runs.
 
+#[path = "testnode/door.rs"]
+mod door;
+#[path = "testnode/faults.rs"]
+mod faults;
 #[path = "testnode/join.rs"]
 mod join;
 #[path = "testnode/service.rs"]
@@ -10,13 +15,18 @@ mod service;
 
 use anyhow::Context as _;
 use clap::Parser;
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
-use suiyue_tests::{DESCRIPTOR_SET, echo::Journal, v1::echo_service_server::EchoServiceServer};
+use faults::{Ills, Switch};
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use suiyue_tests::{
+    DESCRIPTOR_SET,
+    echo::Journal,
+    v1::{echo_service_server::EchoServiceServer, fault_service_server::FaultServiceServer},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
-use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
+use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -36,13 +46,16 @@ pub(crate) struct Options {
     /// city or province.
     #[arg(long)]
     pub(crate) role: String,
+    /// Which of the node's endpoints this process is.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) endpoint: u32,
     /// A region it answers for; may be repeated.
     #[arg(long = "scope")]
     pub(crate) scopes: Vec<u32>,
     /// Where it listens.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Gets {"address": …} when the node serves.
+    /// Gets {"address": …, "faults": …} when the node serves.
     #[arg(long)]
     address_file: Option<PathBuf>,
     /// Control port of a gateway; may be repeated.
@@ -68,36 +81,32 @@ async fn main() -> anyhow::Result<()> {
 async fn run(options: Options) -> anyhow::Result<()> {
     let listener = TcpListener::bind(options.listen).await.context("cannot listen")?;
     let address = listener.local_addr()?;
-    let echo = service::Echo::new(&options.name, options.delay_ms, Journal::open(&options.journal)?);
+    let (ills, door) = (Arc::new(Ills::default()), Arc::new(door::Door::default()));
+    let journal = Journal::open(&options.journal)?;
+    let echo = service::Echo::new(&options.name, options.delay_ms, journal, ills.clone());
     let (health, health_service) = tonic_health::server::health_reporter();
-    for scope in &options.scopes {
-        health.set_service_status(format!("suiyue.region.{scope}"), ServingStatus::Serving).await;
-    }
+    faults::serve(&health, &options.scopes, ServingStatus::Serving).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
         .build_v1()?;
-    // Without it each window of a stream waits for a delayed acknowledgement.
-    let sockets = TcpListenerStream::new(listener).map(|socket| {
-        let socket = socket?;
-        socket.set_nodelay(true).map(|()| socket)
-    });
     let drained = CancellationToken::new();
     let server = Server::builder()
         .add_service(health_service)
         .add_service(reflection)
         .add_service(EchoServiceServer::new(echo).max_decoding_message_size(16 << 20))
-        .serve_with_incoming_shutdown(sockets, drained.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(door.incoming(listener), drained.clone().cancelled_owned());
     let mut server = tokio::spawn(server);
-    let joined = join::start(&options, address);
+    let joined = Arc::new(join::start(&options, address));
+    let scopes = options.scopes.clone();
+    let switch = Switch { ills, door, health: health.clone(), joined: joined.clone(), scopes };
+    let switch = switchable(switch).await?;
     if let Some(file) = &options.address_file {
         let draft = file.with_extension("draft");
-        fs::write(&draft, format!("{{\"address\":\"{address}\"}}"))?;
+        fs::write(&draft, format!("{{\"address\":\"{address}\",\"faults\":\"{switch}\"}}"))?;
         fs::rename(draft, file)?;
     }
     signal(SignalKind::terminate())?.recv().await;
-    for scope in &options.scopes {
-        health.set_service_status(format!("suiyue.region.{scope}"), ServingStatus::NotServing).await;
-    }
+    faults::serve(&health, &options.scopes, ServingStatus::NotServing).await;
     joined.leave().await;
     drained.cancel();
     // A connection that never ends must not keep the process.
@@ -105,4 +114,15 @@ async fn run(options: Options) -> anyhow::Result<()> {
         Ok(ended) => Ok(ended??),
         Err(_) => Ok(()),
     }
+}
+
+/// Serves the switch for faults until the process ends; returns its address.
+async fn switchable(switch: Switch) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    let served = Server::builder()
+        .add_service(FaultServiceServer::new(switch))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::spawn(served);
+    Ok(address)
 }

@@ -5,23 +5,29 @@
 use crate::Options;
 use bytes::Bytes;
 use std::{net::SocketAddr, time::SystemTime};
-use suiyue_node::register::{Registration, channels, run};
+use suiyue_node::register::{Handle, Registration, channels, run};
 use suiyue_proto::v1::{Manifest, RegionReady, Report, Role};
 use suiyue_tests::DESCRIPTOR_SET;
-use tokio::task::JoinHandle;
+use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// A registration that is kept until it leaves.
 pub(crate) struct Joined {
+    handle: Handle,
     leaving: CancellationToken,
-    task: JoinHandle<()>,
+    task: Mutex<JoinHandle<()>>,
 }
 
 impl Joined {
+    /// Reports that it is ready for these regions and no others.
+    pub(crate) fn ready_for(&self, regions: &[u32]) {
+        self.handle.report.send_replace(report(regions));
+    }
+
     /// Says goodbye and waits for the farewell.
-    pub(crate) async fn leave(self) {
+    pub(crate) async fn leave(&self) {
         self.leaving.cancel();
-        if let Err(error) = self.task.await {
+        if let Err(error) = (&mut *self.task.lock().await).await {
             tracing::error!(%error, "the registration ended in a panic");
         }
     }
@@ -33,19 +39,14 @@ pub(crate) fn start(options: &Options, address: SocketAddr) -> Joined {
         gateways: options.gateways.clone(),
         token: options.token.clone(),
         manifest: manifest(options),
-        endpoint: format!("{}-1", options.name),
+        endpoint: format!("{}-{}", options.name, options.endpoint),
         address: address.to_string(),
         incarnation: rand::random(),
     };
-    let (handle, feeds) = channels(report(options), Vec::new());
+    let (handle, feeds) = channels(report(&options.scopes), Vec::new());
     let leaving = CancellationToken::new();
-    let stop = leaving.clone();
-    let task = tokio::spawn(async move {
-        run(registration, feeds, stop).await;
-        // Until here: its feeds end with it.
-        drop(handle);
-    });
-    Joined { leaving, task }
+    let task = tokio::spawn(run(registration, feeds, leaving.clone()));
+    Joined { handle, leaving, task: Mutex::new(task) }
 }
 
 fn manifest(options: &Options) -> Manifest {
@@ -60,10 +61,10 @@ fn manifest(options: &Options) -> Manifest {
     }
 }
 
-/// It has no data: it is ready for everything from the start.
-fn report(options: &Options) -> Report {
+/// It has no data: it is ready for everything from the start, unless told otherwise.
+fn report(regions: &[u32]) -> Report {
     let as_of_unix_ms = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
     let as_of_unix_ms = i64::try_from(as_of_unix_ms).unwrap_or(i64::MAX);
-    let ready = options.scopes.iter().map(|&region| RegionReady { region, as_of_unix_ms }).collect();
+    let ready = regions.iter().map(|&region| RegionReady { region, as_of_unix_ms }).collect();
     Report { ready, draining: false }
 }

@@ -1,10 +1,15 @@
 //! What does the test service do with a call?
 //!
-//! It notes it, waits as told, and answers as told.
+//! It notes it, waits as told, and answers as told, unless something is wrong with the node
+//! ([`crate::faults`]).
 
+use crate::{
+    door::Line,
+    faults::{Fate, Ills},
+};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use suiyue_tests::{
     echo::{Execution, Journal},
     v1::{EchoRequest, EchoResponse, echo_service_server::EchoService},
@@ -17,23 +22,52 @@ pub(crate) struct Echo {
     node: String,
     delay_ms: u32,
     journal: Journal,
+    ills: Arc<Ills>,
 }
+
+/// An answer that is cut in its middle has so many bytes more than it should.
+const CUT_ANSWER: u32 = 32 << 10;
+/// So many bytes of answers still leave when one is cut in its middle.
+const CUT_AFTER: u64 = 8 << 10;
 
 type Answers = Pin<Box<dyn Stream<Item = Result<EchoResponse, Status>> + Send>>;
 
 impl Echo {
-    pub(crate) fn new(node: &str, delay_ms: u32, journal: Journal) -> Self {
-        Self { node: node.to_owned(), delay_ms, journal }
+    pub(crate) fn new(node: &str, delay_ms: u32, journal: Journal, ills: Arc<Ills>) -> Self {
+        Self { node: node.to_owned(), delay_ms, journal, ills }
     }
 
-    async fn execute(&self, request: EchoRequest) -> Response<EchoResponse> {
+    async fn execute(&self, request: Request<EchoRequest>) -> Result<Response<EchoResponse>, Status> {
+        let line = request.extensions().get::<Arc<Line>>().cloned();
+        let mut request = request.into_inner();
+        let (longer_ms, fate) = self.ills.of_a_call();
+        if let Fate::Refuse(status) = fate {
+            self.journal.refused(&request.call_id);
+            return Err(status);
+        }
         let execution = self.journal.begin(&request.call_id);
-        let delay = u64::from(self.delay_ms) + u64::from(request.delay_ms);
+        if request.deadly {
+            std::process::exit(1);
+        }
+        let delay = u64::from(self.delay_ms) + u64::from(request.delay_ms) + u64::from(longer_ms);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
         execution.end();
-        Response::new(answer(&self.node, &request, 1))
+        match (fate, line) {
+            (Fate::Fail(status), _) => return Err(status),
+            (Fate::CutBefore, Some(line)) => {
+                line.cut_after(0);
+                // This future ends with the connection.
+                std::future::pending::<()>().await;
+            }
+            (Fate::CutWithin, Some(line)) => {
+                line.cut_after(CUT_AFTER);
+                request.answer_bytes += CUT_ANSWER;
+            }
+            _ => {}
+        }
+        Ok(Response::new(answer(&self.node, &request, 1)))
     }
 }
 
@@ -51,11 +85,11 @@ fn answer(node: &str, request: &EchoRequest, number: u64) -> EchoResponse {
 #[tonic::async_trait]
 impl EchoService for Echo {
     async fn unary(&self, request: Request<EchoRequest>) -> Result<Response<EchoResponse>, Status> {
-        Ok(self.execute(request.into_inner()).await)
+        self.execute(request).await
     }
 
     async fn unary_once(&self, request: Request<EchoRequest>) -> Result<Response<EchoResponse>, Status> {
-        Ok(self.execute(request.into_inner()).await)
+        self.execute(request).await
     }
 
     async fn client_stream(
@@ -134,11 +168,11 @@ impl EchoService for Echo {
     }
 
     async fn replicate(&self, request: Request<EchoRequest>) -> Result<Response<EchoResponse>, Status> {
-        Ok(self.execute(request.into_inner()).await)
+        self.execute(request).await
     }
 
     async fn unlisted(&self, request: Request<EchoRequest>) -> Result<Response<EchoResponse>, Status> {
-        Ok(self.execute(request.into_inner()).await)
+        self.execute(request).await
     }
 }
 
