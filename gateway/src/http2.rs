@@ -1,0 +1,3 @@
+//! How do frames become calls, and calls frames?
+
+pub mod hpack;
