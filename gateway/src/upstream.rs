@@ -9,25 +9,25 @@
 
 use crate::{
     health::{State, Vitals},
+    http2::{
+        self, PingPong, SendStream,
+        client::{Connection, RequestHead, ResponseFuture, SendRequest},
+    },
     io::Io,
     telemetry,
 };
 use bytes::Bytes;
-use h2::client::{Connection, ResponseFuture, SendRequest};
-use http::{Request, uri::Authority};
+use http::HeaderValue;
 use std::{
     cell::{Cell, RefCell},
     rc::{Rc, Weak},
     sync::Arc,
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 /// Streams of a connection until the peer's own limit is known.
 const FIRST_STREAMS: usize = 100;
-/// Streams that were reset and are remembered, so that late frames of theirs are no error.
-const REMEMBERED_RESETS: usize = 4096;
 /// A connection on which a call timed out must answer a ping within this time.
 const PING_LIMIT: Duration = Duration::from_millis(500);
 /// Connections to one endpoint at most.
@@ -41,13 +41,15 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const STREAM_WINDOW: u32 = 64 << 10;
 /// Receive window of a connection: wide, so that stalled streams do not stop the others.
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Size of an answer's header list.
+const HEADER_LIST: u32 = 64 << 10;
 
 /// One worker's connections to one endpoint.
 pub struct Pool {
     /// The endpoint's record.
     pub vitals: Arc<Vitals>,
     /// `:authority` of calls to it.
-    pub authority: Authority,
+    pub authority: HeaderValue,
     /// Series of this endpoint, most used first.
     pub series: telemetry::Recent,
     lines: RefCell<Vec<Rc<Line>>>,
@@ -63,7 +65,7 @@ pub struct Pool {
 
 /// One HTTP/2 connection.
 pub struct Line {
-    sender: RefCell<SendRequest<Bytes>>,
+    sender: SendRequest,
     in_flight: Cell<usize>,
     /// The peer's limit when last looked.
     limit: Cell<usize>,
@@ -101,6 +103,14 @@ impl Lease {
 #[derive(Debug, Clone, Copy)]
 pub struct NotSent;
 
+/// A request that was sent.
+pub struct Sent {
+    /// Keeps the stream counted.
+    pub lease: Lease,
+    /// The answer to come.
+    pub response: ResponseFuture,
+}
+
 /// A stream that was opened.
 pub struct Opened {
     /// Keeps the stream counted.
@@ -108,14 +118,14 @@ pub struct Opened {
     /// The answer to come.
     pub response: ResponseFuture,
     /// The request's body.
-    pub body: h2::SendStream<Bytes>,
+    pub body: SendStream,
 }
 
 impl Pool {
     /// A pool whose keeper runs until the pool is dropped. Must be called on a local runtime.
     #[must_use]
     pub fn open(vitals: Arc<Vitals>) -> Option<Rc<Self>> {
-        let authority = vitals.endpoint.address.parse().ok()?;
+        let authority = HeaderValue::from_str(&vitals.endpoint.address).ok()?;
         let pool = Rc::new(Self {
             vitals,
             authority,
@@ -169,7 +179,7 @@ impl Pool {
         let lines = self.lines.borrow();
         let line = lines.iter().filter(|line| !line.retired.get()).min_by_key(|line| line.in_flight.get())?;
         if line.in_flight.get() >= line.limit.get() {
-            line.limit.set(line.sender.borrow().current_max_send_streams());
+            line.limit.set(line.sender.current_max_send_streams());
             if line.in_flight.get() >= line.limit.get() {
                 self.wanted.notify_one();
                 return None;
@@ -178,35 +188,45 @@ impl Pool {
         Some(line.clone())
     }
 
-    /// Opens a stream. `end`: the request has no body.
+    /// Sends a request with its whole body.
     ///
     /// # Errors
     /// [`NotSent`]: the connection takes no stream any more.
-    pub fn start(&self, line: Rc<Line>, request: Request<()>, end: bool) -> Result<Opened, NotSent> {
-        let mut sender = line.sender.borrow_mut();
-        let mut cx = Context::from_waker(Waker::noop());
-        match sender.poll_ready(&mut cx) {
-            Poll::Ready(Ok(())) => {}
-            // The peer allows fewer streams than we thought.
-            Poll::Pending => {
-                line.limit.set(sender.current_max_send_streams().min(line.in_flight.get()));
-                self.wanted.notify_one();
-                return Err(NotSent);
-            }
-            Poll::Ready(Err(_)) => {
-                line.retired.set(true);
-                self.wanted.notify_one();
-                return Err(NotSent);
-            }
-        }
-        let Ok((response, body)) = sender.send_request(request, end) else {
-            line.retired.set(true);
-            self.wanted.notify_one();
-            return Err(NotSent);
-        };
-        drop(sender);
+    pub fn send(&self, line: Rc<Line>, head: RequestHead<'_>, body: Bytes) -> Result<Sent, NotSent> {
+        self.may_start(&line)?;
+        let response = line.sender.send_whole(head, body).map_err(|_| self.retire(&line))?;
+        line.in_flight.set(line.in_flight.get() + 1);
+        Ok(Sent { lease: Lease { line }, response })
+    }
+
+    /// Opens a stream whose body follows.
+    ///
+    /// # Errors
+    /// [`NotSent`]: the connection takes no stream any more.
+    pub fn start(&self, line: Rc<Line>, head: RequestHead<'_>) -> Result<Opened, NotSent> {
+        self.may_start(&line)?;
+        let (response, body) = line.sender.send_request(head, false).map_err(|_| self.retire(&line))?;
         line.in_flight.set(line.in_flight.get() + 1);
         Ok(Opened { lease: Lease { line }, response, body })
+    }
+
+    fn may_start(&self, line: &Line) -> Result<(), NotSent> {
+        match line.sender.has_room() {
+            Ok(true) => Ok(()),
+            // The peer allows fewer streams than we thought.
+            Ok(false) => {
+                line.limit.set(line.sender.current_max_send_streams().min(line.in_flight.get()));
+                self.wanted.notify_one();
+                Err(NotSent)
+            }
+            Err(_) => Err(self.retire(line)),
+        }
+    }
+
+    fn retire(&self, line: &Line) -> NotSent {
+        line.retired.set(true);
+        self.wanted.notify_one();
+        NotSent
     }
 
     fn has_room(&self) -> bool {
@@ -261,20 +281,16 @@ async fn pause(vitals: &Vitals, backoff: Duration) {
 async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
     let socket = TcpStream::connect(&*pool.vitals.endpoint.address).await?;
     socket.set_nodelay(true)?;
-    let (sender, connection) = h2::client::Builder::new()
-        .enable_push(false)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .initial_max_send_streams(FIRST_STREAMS)
-        // Callers hang up all the time; late answers to them must not cost the others their connection.
-        .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .max_local_error_reset_streams(None)
-        .handshake::<_, Bytes>(Io::Plain(socket))
-        .await
-        .map_err(std::io::Error::other)?;
+    let config = http2::Config {
+        stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
+        streams: FIRST_STREAMS as u32,
+        header_list: HEADER_LIST,
+    };
+    let (sender, connection) = http2::client::handshake(Io::Plain(socket), config);
     let line = Rc::new(Line {
         limit: Cell::new(FIRST_STREAMS),
-        sender: RefCell::new(sender),
+        sender,
         in_flight: Cell::new(0),
         retired: Cell::new(false),
         doubted: Rc::default(),
@@ -288,22 +304,14 @@ async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
 }
 
 /// Runs a connection to its end, and says what the end means.
-async fn attend(
-    pool: Weak<Pool>,
-    line: Weak<Line>,
-    mut connection: Connection<Io, Bytes>,
-    doubted: Rc<Notify>,
-) {
+async fn attend(pool: Weak<Pool>, line: Weak<Line>, connection: Connection<Io>, doubted: Rc<Notify>) {
     let pinger = connection.ping_pong();
     let ended = tokio::select! {
         ended = connection => Some(ended),
         () = silent(&doubted, pinger) => None,
     };
-    let quiet = match ended {
-        Some(Ok(())) => line.upgrade().is_none_or(|line| line.said_goodbye()),
-        Some(Err(error)) => error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR),
-        None => false,
-    };
+    // A peer that says GOAWAY without an error, or is not needed any more, is no loss.
+    let quiet = matches!(ended, Some(Ok(())));
     if let Some(line) = line.upgrade() {
         line.retired.set(true);
     }
@@ -316,25 +324,11 @@ async fn attend(
 }
 
 /// Ends when a doubted connection does not answer a ping: its packets go nowhere.
-async fn silent(doubted: &Notify, pinger: Option<h2::PingPong>) {
-    let Some(mut pinger) = pinger else { return std::future::pending().await };
+async fn silent(doubted: &Notify, mut pinger: PingPong) {
     loop {
         doubted.notified().await;
-        if timeout(PING_LIMIT, pinger.ping(h2::Ping::opaque())).await.is_err() {
+        if timeout(PING_LIMIT, pinger.ping()).await.is_err() {
             return;
-        }
-    }
-}
-
-impl Line {
-    /// The peer said GOAWAY without an error: it is no loss that the connection ended.
-    fn said_goodbye(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        match self.sender.borrow_mut().poll_ready(&mut cx) {
-            Poll::Ready(Err(error)) => {
-                error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
-            }
-            _ => false,
         }
     }
 }

@@ -4,9 +4,9 @@
 //! ahead of time for every reason, so that refusing costs no encoding.
 
 use super::intake::Refusal;
-use crate::{plan::Reason as PlanReason, snapshot::Target, telemetry::AnswerReason};
-use bytes::Bytes;
-use h2::server::SendResponse;
+use crate::{
+    http2::server::SendResponse, plan::Reason as PlanReason, snapshot::Target, telemetry::AnswerReason,
+};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use std::sync::LazyLock;
 use suiyue_proto::{metadata, reason::Reason};
@@ -24,7 +24,7 @@ fn headers_of(status: &Status) -> HeaderMap {
 }
 
 /// Refuses a call before any answer went out. A caller that is gone is no error.
-pub fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal) {
+pub fn refuse(respond: &mut SendResponse, refusal: &Refusal) {
     let headers = match refusal {
         Refusal::Plain(reason) => REFUSALS[*reason as usize].clone(),
         Refusal::Detailed(status) => headers_of(status),
@@ -43,7 +43,7 @@ pub fn trailers(reason: Reason) -> HeaderMap {
 }
 
 /// Answers a request that is no gRPC.
-pub fn http(respond: &mut SendResponse<Bytes>, status: StatusCode) {
+pub fn http(respond: &mut SendResponse, status: StatusCode) {
     let mut response = Response::new(());
     *response.status_mut() = status;
     let _ = respond.send_response(response, true);

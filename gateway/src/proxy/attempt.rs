@@ -7,6 +7,7 @@
 use crate::{
     balancer,
     health::{State, Vitals},
+    http2::{self, client::RequestHead},
     plan::Reason as PlanReason,
     proxy::{
         Call, Stop,
@@ -16,10 +17,10 @@ use crate::{
     snapshot::{Resolved, Target},
     telemetry::{AnswerReason, End},
     timer::Timer,
-    upstream::{Line, Opened, Pool},
+    upstream::{Line, NotSent, Pool},
     worker::View,
 };
-use http::{HeaderValue, Request, Uri, Version, uri};
+use http::{HeaderName, HeaderValue};
 use std::{
     cell::RefCell,
     future::poll_fn,
@@ -32,6 +33,8 @@ use suiyue_proto::{metadata, method::Access, reason::Reason, region::Code};
 
 /// Answers must be on their way this long before the caller's deadline.
 pub const MARGIN: Duration = Duration::from_millis(10);
+
+static GRPC_TIMEOUT: HeaderName = metadata::GRPC_TIMEOUT;
 
 /// Where an attempt goes.
 #[derive(Clone, Copy)]
@@ -124,7 +127,7 @@ pub enum Interrupt {
 }
 
 /// One call in flight at one endpoint. Dropping it before it is [`Try::done`] takes it out of the counts,
-/// and h2 resets the stream.
+/// and its stream is reset.
 pub struct Try {
     /// The connections it went out on.
     pub pool: Rc<Pool>,
@@ -188,22 +191,29 @@ impl Call {
         result
     }
 
-    /// Opens the stream of one attempt. `Ok(None)`: nothing was sent.
+    /// Sends one attempt, the way `start` does it. `Ok(None)`: nothing was sent.
     ///
     /// # Errors
     /// The caller hung up, or less time is left than an answer takes.
-    pub async fn open(&mut self, view: &View, vitals: &Arc<Vitals>) -> Result<Option<(Try, Opened)>, Stop> {
+    pub async fn open<T>(
+        &mut self,
+        view: &View,
+        vitals: &Arc<Vitals>,
+        mut start: impl FnMut(&Pool, Rc<Line>, RequestHead<'_>) -> Result<T, NotSent>,
+    ) -> Result<Option<(Try, T)>, Stop> {
         let Some(pool) = view.pool(vitals) else { return Ok(None) };
         let attempt = Try::begin(pool.clone(), self.now);
         // A connection that was told to go away is found out here; the next one takes the call.
         for _ in 0..2 {
             let Some(line) = pool.line() else { break };
-            if let Ok(opened) = pool.start(line, self.request(pool)?, false) {
-                return Ok(Some((attempt, opened)));
+            let timeout = self.timeout()?;
+            if let Ok(sent) = start(pool, line, self.head(pool, timeout.as_ref())) {
+                return Ok(Some((attempt, sent)));
             }
         }
         let Some(line) = self.connected(pool).await? else { return Ok(None) };
-        Ok(pool.start(line, self.request(pool)?, false).ok().map(|opened| (attempt, opened)))
+        let timeout = self.timeout()?;
+        Ok(start(pool, line, self.head(pool, timeout.as_ref())).ok().map(|sent| (attempt, sent)))
     }
 
     /// Waits for a connection to the endpoint.
@@ -235,30 +245,30 @@ impl Call {
     }
 
     /// The request as the node gets it: the caller's metadata, with the time that is left now.
-    fn request(&self, pool: &Pool) -> Result<Request<()>, Reason> {
-        let mut parts = uri::Parts::default();
-        parts.scheme = Some(uri::Scheme::HTTP);
-        parts.authority = Some(pool.authority.clone());
-        parts.path_and_query = Some(self.asked.path.clone());
-        let mut request = Request::new(());
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::MethodUnknown)?;
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.asked.headers.clone();
-        if let Some(deadline) = self.asked.deadline {
-            let left = deadline.saturating_duration_since(self.now).saturating_sub(MARGIN);
-            if left.is_zero() {
-                return Err(Reason::DeadlineExceeded);
-            }
-            request.headers_mut().insert(metadata::GRPC_TIMEOUT, self.worker.timeouts.value(left));
+    fn head<'a>(&'a self, pool: &'a Pool, timeout: Option<&'a HeaderValue>) -> RequestHead<'a> {
+        RequestHead {
+            authority: &pool.authority,
+            path: &self.asked.path,
+            headers: &self.asked.headers,
+            extra: timeout.map(|value| (&GRPC_TIMEOUT, value)),
         }
-        Ok(request)
+    }
+
+    /// The time that the node is given.
+    fn timeout(&self) -> Result<Option<HeaderValue>, Reason> {
+        let Some(deadline) = self.asked.deadline else { return Ok(None) };
+        let left = deadline.saturating_duration_since(self.now).saturating_sub(MARGIN);
+        if left.is_zero() {
+            return Err(Reason::DeadlineExceeded);
+        }
+        Ok(Some(self.worker.timeouts.value(left)))
     }
 }
 
 /// What a broken stream means: was the call processed, may it have been, or not?
-pub fn failure_of(error: &h2::Error, attempt: &Try) -> Failure {
-    let refused = error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+pub fn failure_of(error: &http2::Error, attempt: &Try) -> Failure {
+    let refused =
+        error.is_remote() && error.is_reset() && error.reason() == Some(http2::Reason::REFUSED_STREAM);
     if refused || (error.is_remote() && error.is_go_away()) {
         return Failure::Refused;
     }

@@ -3,8 +3,8 @@
 //! Reads the headers of a call: is it gRPC, which method, how long may it take, which region. Nothing
 //! of the body is read here. What a caller may not set is stripped.
 
-use crate::{proxy::local::Services, snapshot::Snapshot};
-use http::{HeaderMap, Method as Verb, StatusCode, header, request::Parts, uri::PathAndQuery};
+use crate::{http2::server::Head, proxy::local::Services, snapshot::Snapshot};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -60,7 +60,7 @@ pub struct Asked {
     /// The method.
     pub method: Arc<Method>,
     /// Path of the call, as the caller wrote it.
-    pub path: PathAndQuery,
+    pub path: HeaderValue,
     /// Metadata to pass on.
     pub headers: HeaderMap,
     /// By when it must be answered; `None` for streams without `grpc-timeout`.
@@ -73,8 +73,8 @@ pub struct Asked {
 
 /// The HTTP status for a request that is no gRPC at all.
 #[must_use]
-pub fn not_grpc(head: &Parts) -> Option<StatusCode> {
-    if head.method != Verb::POST {
+pub fn not_grpc(head: &Head) -> Option<StatusCode> {
+    if head.method != "POST" {
         return Some(StatusCode::METHOD_NOT_ALLOWED);
     }
     let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
@@ -91,17 +91,17 @@ pub fn not_grpc(head: &Parts) -> Option<StatusCode> {
 pub fn read(
     snapshot: &Snapshot,
     own: &Services,
-    head: Parts,
+    head: Head,
     now: Instant,
-) -> Result<Result<Asked, Box<Parts>>, Refusal> {
-    let method = match snapshot.method(head.uri.path()) {
+) -> Result<Result<Asked, Box<Head>>, Refusal> {
+    let path = head.path.to_str().map_err(|_| Reason::MethodUnknown)?;
+    let method = match snapshot.method(path) {
         Some(method) if matches!(method.access, Access::Public | Access::Authority) => method.clone(),
-        _ if own.answers(head.uri.path()) => return Ok(Err(Box::new(head))),
+        _ if own.answers(path) => return Ok(Err(Box::new(head))),
         Some(_) => return Err(Reason::MethodNotPublic.into()),
         None => return Err(Reason::MethodUnknown.into()),
     };
-    let path = head.uri.into_parts().path_and_query.ok_or(Reason::MethodUnknown)?;
-    let mut headers = head.headers;
+    let Head { path, mut headers, .. } = head;
     let timeout = headers.remove(metadata::GRPC_TIMEOUT).map(|v| timeout(v.as_bytes())).transpose()?;
     if timeout == Some(Duration::ZERO) {
         return Err(Reason::DeadlineExceeded.into());
@@ -201,15 +201,13 @@ mod tests {
 
     #[test]
     fn only_grpc_is_taken() {
-        let head = |content_type: Option<&str>, verb: Verb| {
-            let mut request = http::Request::builder().method(verb).uri("/a/b");
-            if let Some(value) = content_type {
-                request = request.header("content-type", value);
-            }
-            request.body(()).unwrap().into_parts().0
+        let head = |content_type: Option<&str>, method: &'static str| {
+            let (method, path) = (HeaderValue::from_static(method), HeaderValue::from_static("/a/b"));
+            let content_type = content_type.map(|value| (header::CONTENT_TYPE, value.parse().unwrap()));
+            Head { method, path, headers: content_type.into_iter().collect() }
         };
         let check = |content_type, expected| {
-            assert_eq!(not_grpc(&head(content_type, Verb::POST)), expected, "{content_type:?}");
+            assert_eq!(not_grpc(&head(content_type, "POST")), expected, "{content_type:?}");
         };
         check(Some("application/grpc"), None);
         check(Some("application/grpc+proto"), None);
@@ -217,7 +215,7 @@ mod tests {
         check(Some("application/grpc-web"), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         check(Some("application/json"), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         check(None, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        let get = not_grpc(&head(Some("application/grpc"), Verb::GET));
+        let get = not_grpc(&head(Some("application/grpc"), "GET"));
         assert_eq!(get, Some(StatusCode::METHOD_NOT_ALLOWED));
     }
 

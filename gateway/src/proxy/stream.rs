@@ -14,18 +14,17 @@ use super::{
     message::{self, Peek},
 };
 use crate::{
+    http2::{RecvStream, SendStream},
     retry::{self, Decision, Failure, Progress},
     timer::Timer,
-    upstream::Opened,
+    upstream::{Opened, Pool},
     worker::View,
 };
 use bytes::{Bytes, BytesMut};
-use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 use pump::{Down, Idle, Up};
 use std::{
     future::poll_fn,
-    pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -65,7 +64,7 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
             chosen.ok_or(if tried.is_empty() { Reason::NoNodeAvailable } else { Reason::UpstreamLost })?;
         tried.push(chosen.vitals.slot);
         progress.attempts += 1;
-        let failure = match call.open(view, chosen.vitals).await? {
+        let failure = match call.open(view, chosen.vitals, Pool::start).await? {
             None => Failure::NotSent,
             Some((attempt, opened)) => {
                 match run(call, view, chosen, progress.attempts, &mut up, attempt, opened).await? {
@@ -154,7 +153,7 @@ async fn pass(
     let cut = call.cut.clone();
     let headers = call.wait(&mut timer, |cx| {
         let up = up.poll_pump(cx, &mut to, &mut idle);
-        if let Poll::Ready(answer) = Pin::new(&mut response).poll(cx) {
+        if let Poll::Ready(answer) = response.poll_response(cx) {
             return Poll::Ready(Ok(answer));
         }
         match up {
@@ -195,9 +194,9 @@ async fn pass(
 /// Pumps both ways until the answer is complete, or something ends it.
 async fn both(
     up: &mut Up,
-    to: &mut SendStream<Bytes>,
+    to: &mut SendStream,
     mut down: Down,
-    out: &mut SendStream<Bytes>,
+    out: &mut SendStream,
     timer: &mut Option<Timer>,
     idle: &mut Idle,
 ) -> Result<u8, Stop> {
@@ -218,7 +217,7 @@ async fn both(
 fn poll_answer(
     cx: &mut Context<'_>,
     down: &mut Down,
-    out: &mut SendStream<Bytes>,
+    out: &mut SendStream,
     timer: &mut Option<Timer>,
     idle: &mut Idle,
 ) -> Poll<Result<u8, Stop>> {
@@ -235,7 +234,7 @@ fn poll_answer(
 }
 
 /// Headers are out: what breaks now is told in trailers.
-fn conclude(result: Result<u8, Stop>, out: &mut SendStream<Bytes>) -> Result<u8, Stop> {
+fn conclude(result: Result<u8, Stop>, out: &mut SendStream) -> Result<u8, Stop> {
     match result {
         Err(Stop::Refuse(refusal)) => {
             let reason = match &refusal {
@@ -255,7 +254,7 @@ fn conclude(result: Result<u8, Stop>, out: &mut SendStream<Bytes>) -> Result<u8,
 /// The caller hung up.
 pub async fn finish(
     call: &Call,
-    out: &mut SendStream<Bytes>,
+    out: &mut SendStream,
     begin: Bytes,
     rest: Option<RecvStream>,
     trailers: Option<HeaderMap>,

@@ -12,19 +12,16 @@ use super::{
     stream,
 };
 use crate::{
+    http2::{self, RecvStream, client::RequestHead},
     retry::{self, Decision, Failure, Progress},
     snapshot::Resolved,
     timer::Timer,
-    upstream::{Lease, Opened},
+    upstream::{Lease, Pool, Sent},
     worker::View,
 };
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
 use http::{HeaderMap, Response};
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use suiyue_proto::{
     reason::Reason,
     region::{self, Code},
@@ -34,7 +31,7 @@ use suiyue_proto::{
 const REQUEST_LIMIT: Duration = Duration::from_secs(3);
 /// Bytes of an answer that are held back.
 const HELD: usize = 64 << 10;
-/// Bytes that are handed to h2 whether or not the caller has opened its window.
+/// Bytes that are handed over whether or not the caller has opened its window.
 const PINNED: usize = 16 << 10;
 
 /// Endpoints that were tried, by slot.
@@ -162,7 +159,7 @@ async fn collect(call: &mut Call, mut body: RecvStream) -> Result<Bytes, Stop> {
         };
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|_| Stop::Gone)?;
-        let _ = body.flow_control().release_capacity(chunk.len());
+        body.release(chunk.len());
         message = joined(message, chunk);
         if message.len() > limit || message::framed_len(&message).is_some_and(|n| n > limit) {
             return Err(Reason::MessageTooLarge.into());
@@ -197,23 +194,21 @@ async fn attempt(
     message: &Bytes,
     another: bool,
 ) -> Result<Result<Answered, Failure>, Stop> {
-    let Some((mut attempt, mut opened)) = call.open(view, chosen.vitals).await? else {
+    let send = |pool: &Pool, line, head: RequestHead<'_>| pool.send(line, head, message.clone());
+    let Some((mut attempt, mut sent)) = call.open(view, chosen.vitals, send).await? else {
         return Ok(Err(Failure::NotSent));
     };
-    if opened.body.send_data(message.clone(), true).is_err() {
-        return Ok(Err(Failure::Lost));
-    }
     let mut held = Held::default();
-    if let Err(failed) = hold(call, &mut opened, &mut held, another).await {
+    if let Err(failed) = hold(call, &mut sent, &mut held, another).await {
         return match failed {
             Failed::Gone => Err(Stop::Gone),
             Failed::Broken(error) => Ok(Err(attempt::failure_of(&error, &attempt))),
             Failed::Late => {
-                opened.lease.doubt();
+                sent.lease.doubt();
                 Err(Reason::DeadlineExceeded.into())
             }
             Failed::TryAnother => {
-                opened.lease.doubt();
+                sent.lease.doubt();
                 Ok(Err(Failure::Timeout))
             }
         };
@@ -230,7 +225,7 @@ async fn attempt(
     if retriable && another && call.worker.budget.borrow_mut().spend(call.now) {
         return Ok(Err(Failure::Unavailable));
     }
-    Ok(Ok(Answered { held, attempt, lease: opened.lease }))
+    Ok(Ok(Answered { held, attempt, lease: sent.lease }))
 }
 
 /// Time for one try where another may follow: half of what is left.
@@ -247,17 +242,17 @@ enum Failed {
     /// The time for one try passed, and another one is paid for.
     TryAnother,
     /// The stream or the connection broke.
-    Broken(h2::Error),
+    Broken(http2::Error),
 }
 
 /// Holds the answer back, until its end or [`HELD`] bytes. When the time for one try is over and there is
 /// no token for another, it goes on waiting until the deadline.
-async fn hold(call: &mut Call, opened: &mut Opened, held: &mut Held, another: bool) -> Result<(), Failed> {
+async fn hold(call: &mut Call, sent: &mut Sent, held: &mut Held, another: bool) -> Result<(), Failed> {
     let deadline = call.asked.deadline;
     let mut trying = another;
     let mut timer = deadline.map(|at| call.worker.wheel.arm(if trying { per_try(call.now, at) } else { at }));
     loop {
-        match receive(call, &mut timer, opened, held).await {
+        match receive(call, &mut timer, sent, held).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => return Err(Failed::Broken(error)),
             Err(Interrupt::Gone) => return Err(Failed::Gone),
@@ -277,11 +272,11 @@ async fn hold(call: &mut Call, opened: &mut Opened, held: &mut Held, another: bo
 async fn receive(
     call: &mut Call,
     timer: &mut Option<Timer>,
-    opened: &mut Opened,
+    sent: &mut Sent,
     held: &mut Held,
-) -> Result<Result<(), h2::Error>, Interrupt> {
+) -> Result<Result<(), http2::Error>, Interrupt> {
     if held.head.is_none() {
-        let response = call.wait(timer, |cx| Pin::new(&mut opened.response).poll(cx)).await?;
+        let response = call.wait(timer, |cx| sent.response.poll_response(cx)).await?;
         match response {
             Ok(response) => {
                 let (head, stream) = response.into_parts();
@@ -298,7 +293,7 @@ async fn receive(
             Some(Err(error)) => return Ok(Err(error)),
             None => break,
         };
-        let _ = stream.flow_control().release_capacity(chunk.len());
+        stream.release(chunk.len());
         held.body = joined(std::mem::take(&mut held.body), chunk);
         if held.body.len() > HELD {
             return Ok(Ok(()));
@@ -337,18 +332,12 @@ async fn deliver(
     let plan = view.snapshot.generation_value.as_ref();
     let origin = Origin { target: chosen.target, reason: chosen.reason, attempt: attempts, plan };
     origin.stamp(head.headers_mut());
-    let empty = body.is_empty() && trailers.is_none() && rest.is_none();
-    let mut out = call.respond.send_response(head, empty).map_err(|_| Stop::Gone)?;
     if rest.is_some() || body.len() > PINNED {
+        let mut out = call.respond.send_response(head, false).map_err(|_| Stop::Gone)?;
         code = stream::finish(call, &mut out, body, rest, trailers).await?;
         call.now = Instant::now();
-    } else if !empty {
-        if !body.is_empty() {
-            out.send_data(body, trailers.is_none()).map_err(|_| Stop::Gone)?;
-        }
-        if let Some(trailers) = trailers {
-            out.send_trailers(trailers).map_err(|_| Stop::Gone)?;
-        }
+    } else {
+        call.respond.send_whole(&head, body, trailers).map_err(|_| Stop::Gone)?;
     }
     call.count(&attempt, origin, code);
     Ok(())
