@@ -18,6 +18,8 @@ mod error;
 
 mod stream;
 
+mod fields;
+
 mod guard;
 
 mod connection;
@@ -32,7 +34,19 @@ pub mod client;
 mod tests;
 
 pub use error::{Error, Reason};
+pub use fields::Fields;
 pub use handle::{PingPong, RecvStream, SendStream};
+
+/// An answer without its trailers.
+#[derive(Debug, Clone)]
+pub struct Response<B> {
+    /// `:status`.
+    pub status: http::StatusCode,
+    /// The fields.
+    pub headers: Fields,
+    /// What comes after the headers.
+    pub body: B,
+}
 
 /// What we tell the peer, and keep to.
 #[derive(Debug, Clone, Copy)]

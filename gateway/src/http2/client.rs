@@ -3,14 +3,13 @@
 pub use super::connection::RequestHead;
 
 use super::{
-    Config,
+    Config, Response,
     connection::{self, Driver, Inner, Role, Shared},
     error::Error,
     handle::{Handle, PingPong, RecvStream, SendStream},
     stream::{Recv, Start},
 };
 use bytes::Bytes;
-use http::{Response, Version};
 use std::{
     cell::RefCell,
     pin::Pin,
@@ -139,11 +138,8 @@ impl ResponseFuture {
         match stream.start.take() {
             Some(Start::Response(status, headers)) => {
                 drop(inner);
-                let mut response = Response::new(RecvStream(self.0.clone()));
-                *response.status_mut() = status;
-                *response.version_mut() = Version::HTTP_2;
-                *response.headers_mut() = headers;
-                Poll::Ready(Ok(response))
+                let body = RecvStream(self.0.clone());
+                Poll::Ready(Ok(Response { status, headers, body }))
             }
             _ if stream.recv == Recv::Head => {
                 connection::register(&mut stream.reader, cx);

@@ -17,8 +17,8 @@ mod read;
 mod write;
 
 pub(super) use drive::Driver;
-pub use write::RequestHead;
 pub(super) use write::register;
+pub use write::{RequestHead, ResponseHead};
 
 use super::{
     Config,

@@ -7,10 +7,10 @@
 use super::{
     connection::{Inner, Shared},
     error::{Error, Reason},
+    fields::Fields,
     stream::Recv,
 };
 use bytes::Bytes;
-use http::HeaderMap;
 use std::{
     cell::RefMut,
     task::{Context, Poll},
@@ -90,7 +90,7 @@ impl RecvStream {
     ///
     /// # Errors
     /// The stream broke before its end.
-    pub fn poll_trailers(&mut self, cx: &Context<'_>) -> Poll<Result<Option<HeaderMap>, Error>> {
+    pub fn poll_trailers(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Fields>, Error>> {
         let (mut inner, slot) = self.0.state();
         let stream = inner.streams.get_mut(slot);
         match stream.recv {
@@ -107,7 +107,7 @@ impl RecvStream {
     ///
     /// # Errors
     /// The stream broke before its end.
-    pub async fn trailers(&mut self) -> Result<Option<HeaderMap>, Error> {
+    pub async fn trailers(&mut self) -> Result<Option<Fields>, Error> {
         std::future::poll_fn(|cx| self.poll_trailers(cx)).await
     }
 
@@ -145,7 +145,7 @@ impl SendStream {
     ///
     /// # Errors
     /// The stream has ended.
-    pub fn send_trailers(&mut self, trailers: HeaderMap) -> Result<(), Error> {
+    pub fn send_trailers(&mut self, trailers: Fields) -> Result<(), Error> {
         let (mut inner, slot) = self.0.state();
         inner.send_trailers(slot, trailers)
     }

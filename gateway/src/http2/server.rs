@@ -1,16 +1,16 @@
 //! How does the gateway accept calls on a connection?
 
-pub use super::stream::Head;
+pub use super::{connection::ResponseHead, stream::Head};
 
 use super::{
     Config,
     connection::{Driver, Inner, Role},
     error::{Error, Reason},
+    fields::Fields,
     handle::{self, Handle, PingPong, RecvStream, SendStream},
     stream::Start,
 };
 use bytes::Bytes;
-use http::{HeaderMap, Response};
 use std::{
     cell::RefCell,
     future::poll_fn,
@@ -119,10 +119,9 @@ impl SendResponse {
     ///
     /// # Errors
     /// The stream has ended, or they were sent before.
-    pub fn send_response(&mut self, response: Response<()>, end: bool) -> Result<SendStream, Error> {
-        let (head, ()) = response.into_parts();
+    pub fn send_response(&mut self, head: ResponseHead<'_>, end: bool) -> Result<SendStream, Error> {
         let (mut inner, slot) = self.0.state();
-        inner.send_response(slot, head.status, &head.headers, end)?;
+        inner.send_response(slot, head, end)?;
         drop(inner);
         Ok(SendStream(self.0.clone()))
     }
@@ -134,13 +133,13 @@ impl SendResponse {
     /// The stream has ended, or headers were sent before.
     pub fn send_whole(
         &mut self,
-        head: &Response<()>,
+        head: ResponseHead<'_>,
         data: Bytes,
-        trailers: Option<HeaderMap>,
+        trailers: Option<Fields>,
     ) -> Result<(), Error> {
         let (mut inner, slot) = self.0.state();
         let empty = data.is_empty() && trailers.is_none();
-        inner.send_response(slot, head.status(), head.headers(), empty)?;
+        inner.send_response(slot, head, empty)?;
         if !data.is_empty() {
             inner.send_data(slot, data, trailers.is_none())?;
         }

@@ -11,10 +11,11 @@
 
 use super::{
     error::Error,
+    fields::Fields,
     flow::{Allowance, Credit},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use std::{collections::VecDeque, task::Waker};
 
 /// How far the peer's half of a stream has come.
@@ -49,7 +50,7 @@ pub(super) enum Start {
     /// Of a request.
     Request(Head),
     /// Of an answer.
-    Response(StatusCode, HeaderMap),
+    Response(StatusCode, Fields),
 }
 
 /// Headers of a request.
@@ -60,7 +61,7 @@ pub struct Head {
     /// `:path`, never empty.
     pub path: HeaderValue,
     /// The fields.
-    pub headers: HeaderMap,
+    pub headers: Fields,
 }
 
 /// What was handed over and waits for the peer's window.
@@ -68,7 +69,7 @@ pub struct Head {
 pub(super) struct Outbox {
     pub(super) data: VecDeque<Bytes>,
     pub(super) bytes: usize,
-    pub(super) trailers: Option<HeaderMap>,
+    pub(super) trailers: Option<Fields>,
 }
 
 /// One stream.
@@ -86,7 +87,7 @@ pub(super) struct Stream {
     pub(super) failed: Option<Error>,
     pub(super) start: Option<Start>,
     pub(super) inbox: VecDeque<Bytes>,
-    pub(super) trailers: Option<HeaderMap>,
+    pub(super) trailers: Option<Fields>,
     pub(super) allowance: Allowance,
     /// Received, and not given back to the windows yet.
     pub(super) unreleased: usize,

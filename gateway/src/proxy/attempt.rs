@@ -34,8 +34,6 @@ use suiyue_proto::{metadata, method::Access, reason::Reason, region::Code};
 /// Answers must be on their way this long before the caller's deadline.
 pub const MARGIN: Duration = Duration::from_millis(10);
 
-static GRPC_TIMEOUT: HeaderName = metadata::GRPC_TIMEOUT;
-
 /// Where an attempt goes.
 #[derive(Clone, Copy)]
 pub struct Chosen<'a> {
@@ -207,13 +205,13 @@ impl Call {
         for _ in 0..2 {
             let Some(line) = pool.line() else { break };
             let timeout = self.timeout()?;
-            if let Ok(sent) = start(pool, line, self.head(pool, timeout.as_ref())) {
+            if let Ok(sent) = start(pool, line, self.head(pool, timeout.as_slice())) {
                 return Ok(Some((attempt, sent)));
             }
         }
         let Some(line) = self.connected(pool).await? else { return Ok(None) };
         let timeout = self.timeout()?;
-        Ok(start(pool, line, self.head(pool, timeout.as_ref())).ok().map(|sent| (attempt, sent)))
+        Ok(start(pool, line, self.head(pool, timeout.as_slice())).ok().map(|sent| (attempt, sent)))
     }
 
     /// Waits for a connection to the endpoint.
@@ -245,23 +243,23 @@ impl Call {
     }
 
     /// The request as the node gets it: the caller's metadata, with the time that is left now.
-    fn head<'a>(&'a self, pool: &'a Pool, timeout: Option<&'a HeaderValue>) -> RequestHead<'a> {
+    fn head<'a>(&'a self, pool: &'a Pool, timeout: &'a [(HeaderName, HeaderValue)]) -> RequestHead<'a> {
         RequestHead {
             authority: &pool.authority,
             path: &self.asked.path,
             headers: &self.asked.headers,
-            extra: timeout.map(|value| (&GRPC_TIMEOUT, value)),
+            extra: timeout,
         }
     }
 
     /// The time that the node is given.
-    fn timeout(&self) -> Result<Option<HeaderValue>, Reason> {
+    fn timeout(&self) -> Result<Option<(HeaderName, HeaderValue)>, Reason> {
         let Some(deadline) = self.asked.deadline else { return Ok(None) };
         let left = deadline.saturating_duration_since(self.now).saturating_sub(MARGIN);
         if left.is_zero() {
             return Err(Reason::DeadlineExceeded);
         }
-        Ok(Some(self.worker.timeouts.value(left)))
+        Ok(Some((metadata::GRPC_TIMEOUT, self.worker.timeouts.value(left))))
     }
 }
 

@@ -4,12 +4,12 @@
 //! services; this module carries our streams to them and back.
 
 use crate::http2::{
-    self, RecvStream, SendStream,
-    server::{Head, SendResponse},
+    self, Fields, RecvStream, SendStream,
+    server::{Head, ResponseHead, SendResponse},
 };
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{Method, Request, Response, Uri, Version};
+use http::{Method, Request, Uri, Version};
 use http_body::{Body as _, Frame};
 use std::{
     future::poll_fn,
@@ -84,7 +84,7 @@ pub async fn serve(services: &Services, head: Box<Head>, body: RecvStream, respo
     *request.uri_mut() = Uri::try_from(head.path.as_bytes()).unwrap_or_default();
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = head.headers;
+    *request.headers_mut() = head.headers.into();
     let answer = std::pin::pin!(answer(services, request, respond));
     let feed = std::pin::pin!(feed(body, sender));
     // The call lasts as long as its answer: the request may end before, or never.
@@ -98,7 +98,9 @@ async fn answer(services: &Services, request: Request<tonic::body::Body>, mut re
     let Ok(response) = routes.call(request).await;
     let (head, mut body) = response.into_parts();
     let only_headers = body.is_end_stream();
-    let Ok(mut out) = respond.send_response(Response::from_parts(head, ()), only_headers) else { return };
+    let headers = Fields::from(&head.headers);
+    let head = ResponseHead { status: head.status, headers: &headers, extra: &[] };
+    let Ok(mut out) = respond.send_response(head, only_headers) else { return };
     if only_headers {
         return;
     }
@@ -115,7 +117,7 @@ async fn answer(services: &Services, request: Request<tonic::body::Body>, mut re
             Ok(data) => send(&mut out, data).await,
             Err(frame) => match frame.into_trailers() {
                 Ok(trailers) => {
-                    let _ = out.send_trailers(trailers);
+                    let _ = out.send_trailers(Fields::from(&trailers));
                     return;
                 }
                 Err(_) => Some(()),

@@ -14,14 +14,13 @@ use super::{
     message::{self, Peek},
 };
 use crate::{
-    http2::{RecvStream, SendStream},
+    http2::{Fields, RecvStream, SendStream, server::ResponseHead},
     retry::{self, Decision, Failure, Progress},
     timer::Timer,
     upstream::{Opened, Pool},
     worker::View,
 };
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use pump::{Down, Idle, Up};
 use std::{
     future::poll_fn,
@@ -175,12 +174,12 @@ async fn pass(
         Err(Interrupt::Gone) => return Err(Stop::Gone),
         Err(Interrupt::TimeUp) => return Err(Reason::DeadlineExceeded.into()),
     };
-    let (mut head, from) = response.into_parts();
-    origin.stamp(&mut head.headers);
+    let from = response.body;
     let only_headers = from.is_end_stream();
-    let code = answer::status_of(&head.headers, None);
-    let response = http::Response::from_parts(head, ());
-    let mut out = call.respond.send_response(response, only_headers).map_err(|_| Stop::Gone)?;
+    let code = answer::status_of(&response.headers, None);
+    let (headers, stamp) = (&response.headers, origin.stamp());
+    let head = ResponseHead { status: response.status, headers, extra: stamp.as_slice() };
+    let mut out = call.respond.send_response(head, only_headers).map_err(|_| Stop::Gone)?;
     if only_headers {
         return Ok(Ended::Complete(code));
     }
@@ -257,7 +256,7 @@ pub async fn finish(
     out: &mut SendStream,
     begin: Bytes,
     rest: Option<RecvStream>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
 ) -> Result<u8, Stop> {
     let mut timer = call.asked.deadline.map(|at| call.worker.wheel.arm(at));
     let mut idle = Idle::new(call.worker.wheel.clone());

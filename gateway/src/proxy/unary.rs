@@ -12,7 +12,7 @@ use super::{
     stream,
 };
 use crate::{
-    http2::{self, RecvStream, client::RequestHead},
+    http2::{self, Fields, RecvStream, Response, client::RequestHead, server::ResponseHead},
     retry::{self, Decision, Failure, Progress},
     snapshot::Resolved,
     timer::Timer,
@@ -20,7 +20,7 @@ use crate::{
     worker::View,
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Response};
+use http::HeaderName;
 use std::time::{Duration, Instant};
 use suiyue_proto::{
     reason::Reason,
@@ -61,20 +61,19 @@ struct Held {
     body: Bytes,
     /// What is still to come; `None` once the trailers are there.
     rest: Option<RecvStream>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
 }
 
 impl Held {
     fn status(&self) -> u8 {
-        let headers = self.head.as_ref().map(Response::headers);
+        let headers = self.head.as_ref().map(|head| &head.headers);
         headers.map_or(2, |headers| answer::status_of(headers, self.trailers.as_ref()))
     }
 
     /// The node says itself when to come back.
     fn pushback(&self) -> bool {
-        let told = |map: &HeaderMap| map.contains_key("grpc-retry-pushback-ms");
-        self.head.as_ref().is_some_and(|head| told(head.headers()))
-            || self.trailers.as_ref().is_some_and(told)
+        let told = |map: &Fields| map.contains_key(&HeaderName::from_static("grpc-retry-pushback-ms"));
+        self.head.as_ref().is_some_and(|head| told(&head.headers)) || self.trailers.as_ref().is_some_and(told)
     }
 }
 
@@ -279,9 +278,9 @@ async fn receive(
         let response = call.wait(timer, |cx| sent.response.poll_response(cx)).await?;
         match response {
             Ok(response) => {
-                let (head, stream) = response.into_parts();
-                held.head = Some(Response::from_parts(head, ()));
-                held.rest = Some(stream);
+                let Response { status, headers, body } = response;
+                held.head = Some(Response { status, headers, body: () });
+                held.rest = Some(body);
             }
             Err(error) => return Ok(Err(error)),
         }
@@ -328,16 +327,17 @@ async fn deliver(
     let Answered { held, attempt, lease: _lease } = answered;
     let mut code = held.status();
     let Held { head, body, rest, trailers } = held;
-    let mut head = head.ok_or(Reason::UpstreamProtocol)?;
+    let head = head.ok_or(Reason::UpstreamProtocol)?;
     let plan = view.snapshot.generation_value.as_ref();
     let origin = Origin { target: chosen.target, reason: chosen.reason, attempt: attempts, plan };
-    origin.stamp(head.headers_mut());
+    let stamp = origin.stamp();
+    let head = ResponseHead { status: head.status, headers: &head.headers, extra: stamp.as_slice() };
     if rest.is_some() || body.len() > PINNED {
         let mut out = call.respond.send_response(head, false).map_err(|_| Stop::Gone)?;
         code = stream::finish(call, &mut out, body, rest, trailers).await?;
         call.now = Instant::now();
     } else {
-        call.respond.send_whole(&head, body, trailers).map_err(|_| Stop::Gone)?;
+        call.respond.send_whole(head, body, trailers).map_err(|_| Stop::Gone)?;
     }
     call.count(&attempt, origin, code);
     Ok(())

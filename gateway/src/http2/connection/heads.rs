@@ -6,31 +6,32 @@
 
 use super::{By, Error, Frame, Inner, MAX_31, Phase, Reason, Recv, Role, Send};
 use crate::http2::{
+    fields::Fields,
     frame,
     hpack::{Name, Pseudo},
     stream::{Head, Start},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 /// Fields that an ordinary message has.
-const FIELDS: usize = 12;
+const FIELDS: usize = 8;
 
 /// A decoded block.
 #[derive(Debug, Default)]
-struct Fields {
+struct Block {
     method: Option<HeaderValue>,
     scheme: Option<HeaderValue>,
     authority: Option<HeaderValue>,
     path: Option<HeaderValue>,
     status: Option<HeaderValue>,
-    headers: HeaderMap,
+    headers: Fields,
     malformed: bool,
     /// The size of its fields is over the limit.
     too_large: bool,
 }
 
-impl Fields {
+impl Block {
     fn add(&mut self, name: Name, value: HeaderValue) {
         match name {
             Name::Field(name) => {
@@ -76,14 +77,14 @@ impl Fields {
         }
     }
 
-    fn into_response(self) -> Option<(StatusCode, HeaderMap)> {
+    fn into_response(self) -> Option<(StatusCode, Fields)> {
         let asks =
             self.method.is_some() || self.scheme.is_some() || self.path.is_some() || self.authority.is_some();
         let status = self.status.as_ref().and_then(|value| StatusCode::from_bytes(value.as_bytes()).ok())?;
         (!self.malformed && !asks).then_some((status, self.headers))
     }
 
-    fn into_trailers(self) -> Option<HeaderMap> {
+    fn into_trailers(self) -> Option<Fields> {
         (!self.malformed && !self.has_pseudo()).then_some(self.headers)
     }
 }
@@ -104,7 +105,7 @@ impl Inner {
     /// The connection cannot go on.
     pub(super) fn block(&mut self, id: u32, end: bool, block: Bytes) -> Result<(), Reason> {
         let limit = self.config.header_list as usize;
-        let mut fields = Fields { headers: HeaderMap::with_capacity(FIELDS), ..Fields::default() };
+        let mut fields = Block { headers: Fields::with_capacity(FIELDS), ..Block::default() };
         let decoded = self.decoder.decode(block, limit, |name, value| fields.add(name, value));
         let decoded = decoded.map_err(|_| Reason::COMPRESSION_ERROR)?;
         fields.malformed |= decoded.malformed;
@@ -120,7 +121,7 @@ impl Inner {
     }
 
     /// A new stream of the client.
-    fn request(&mut self, id: u32, end: bool, fields: Fields) -> Result<(), Reason> {
+    fn request(&mut self, id: u32, end: bool, fields: Block) -> Result<(), Reason> {
         if let Phase::Leaving { last, .. } = self.phase
             && last != MAX_31
         {
@@ -157,7 +158,7 @@ impl Inner {
     }
 
     /// The beginning of an answer.
-    fn response(&mut self, id: u32, slot: u32, end: bool, fields: Fields) -> Result<(), Reason> {
+    fn response(&mut self, id: u32, slot: u32, end: bool, fields: Block) -> Result<(), Reason> {
         let too_large = fields.too_large;
         let Some((status, headers)) = fields.into_response().filter(|_| !too_large) else {
             return self.refuse_frame(id, Some(slot), Reason::PROTOCOL_ERROR);
@@ -177,7 +178,7 @@ impl Inner {
     }
 
     /// Trailers end the peer's half.
-    fn trailers(&mut self, id: u32, slot: u32, end: bool, fields: Fields) -> Result<(), Reason> {
+    fn trailers(&mut self, id: u32, slot: u32, end: bool, fields: Block) -> Result<(), Reason> {
         let stream = self.streams.get_mut(slot);
         if stream.recv != Recv::Body {
             return self.refuse_frame(id, Some(slot), Reason::STREAM_CLOSED);

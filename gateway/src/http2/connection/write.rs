@@ -6,11 +6,12 @@
 
 use super::{Error, Inner, OUT_HIGH, Reason, Recv, Role, Send};
 use crate::http2::{
+    fields::Fields,
     frame::{HEAD, Head, flag, kind},
     hpack::{Encoder, Pseudo},
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::task::{Context, Poll};
 
 /// Streams that wait for their reader hold at most so many bytes of a connection in sum.
@@ -32,9 +33,20 @@ pub struct RequestHead<'a> {
     /// `:path`.
     pub path: &'a HeaderValue,
     /// The fields.
-    pub headers: &'a HeaderMap,
-    /// One field more, which must not be among the others.
-    pub extra: Option<(&'a HeaderName, &'a HeaderValue)>,
+    pub headers: &'a Fields,
+    /// Fields instead of those of the same names.
+    pub extra: &'a [(HeaderName, HeaderValue)],
+}
+
+/// An answer's headers, as borrowed from whoever sends it.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseHead<'a> {
+    /// `:status`.
+    pub status: StatusCode,
+    /// The fields.
+    pub headers: &'a Fields,
+    /// Fields instead of those of the same names.
+    pub extra: &'a [(HeaderName, HeaderValue)],
 }
 
 impl Inner {
@@ -49,10 +61,7 @@ impl Inner {
             encoder.pseudo(Pseudo::Scheme, &HTTP, out);
             encoder.pseudo(Pseudo::Authority, head.authority, out);
             encoder.pseudo(Pseudo::Path, head.path, out);
-            put_fields(encoder, head.headers, out);
-            if let Some((name, value)) = head.extra {
-                encoder.field(name, value, out);
-            }
+            put_fields(encoder, head.headers, head.extra, out);
         });
         slot
     }
@@ -64,8 +73,7 @@ impl Inner {
     pub(in super::super) fn send_response(
         &mut self,
         slot: u32,
-        status: StatusCode,
-        headers: &HeaderMap,
+        head: ResponseHead<'_>,
         end: bool,
     ) -> Result<(), Error> {
         let stream = self.streams.get_mut(slot);
@@ -75,8 +83,8 @@ impl Inner {
         stream.send = if end { Send::Ended } else { Send::Body };
         let id = stream.id;
         self.put_head(id, end, |encoder, out| {
-            put_status(encoder, status, out);
-            put_fields(encoder, headers, out);
+            put_status(encoder, head.status, out);
+            put_fields(encoder, head.headers, head.extra, out);
         });
         if end {
             self.settle(slot);
@@ -127,7 +135,7 @@ impl Inner {
     ///
     /// # Errors
     /// The stream has ended.
-    pub(in super::super) fn send_trailers(&mut self, slot: u32, trailers: HeaderMap) -> Result<(), Error> {
+    pub(in super::super) fn send_trailers(&mut self, slot: u32, trailers: Fields) -> Result<(), Error> {
         let stream = self.streams.get_mut(slot);
         if stream.send != Send::Body {
             return Err(stream.failed.unwrap_or(Error::CLOSED));
@@ -139,7 +147,7 @@ impl Inner {
         }
         stream.send = Send::Ended;
         let id = stream.id;
-        self.put_head(id, true, |encoder, out| put_fields(encoder, &trailers, out));
+        self.put_head(id, true, |encoder, out| put_fields(encoder, &trailers, &[], out));
         self.settle(slot);
         Ok(())
     }
@@ -244,7 +252,7 @@ impl Inner {
             let id = stream.id;
             self.put_data(slot, &piece, last && trailers.is_none());
             if let Some(trailers) = &trailers {
-                self.put_head(id, true, |encoder, out| put_fields(encoder, trailers, out));
+                self.put_head(id, true, |encoder, out| put_fields(encoder, trailers, &[], out));
             }
             if last {
                 return self.finish(slot);
@@ -353,8 +361,18 @@ fn put_status(encoder: &mut Encoder, status: StatusCode, out: &mut BytesMut) {
     encoder.pseudo(Pseudo::Status, &value, out);
 }
 
-fn put_fields(encoder: &mut Encoder, headers: &HeaderMap, out: &mut BytesMut) {
-    for (name, value) in headers {
+fn put_fields(
+    encoder: &mut Encoder,
+    fields: &Fields,
+    extra: &[(HeaderName, HeaderValue)],
+    out: &mut BytesMut,
+) {
+    for (name, value) in fields.iter() {
+        if !extra.iter().any(|(other, _)| other == name) {
+            encoder.field(name, value, out);
+        }
+    }
+    for (name, value) in extra {
         encoder.field(name, value, out);
     }
 }

@@ -1,16 +1,16 @@
 //! Whatever arrives: no panic, no hang, no memory without bounds.
 
 use super::super::{
-    Config, client,
+    Config, Fields, client,
     frame::{PREFACE, flag, kind, setting},
     server,
 };
 use super::{
-    raw::{REQUEST, RESPONSE, field, frame},
+    raw::{PLAIN, REQUEST, RESPONSE, field, frame},
     run,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
+use http::HeaderValue;
 use proptest::prelude::*;
 use std::future::poll_fn;
 use tokio::{
@@ -114,7 +114,7 @@ async fn throw(io: DuplexStream, bytes: Vec<u8>, piece: usize) {
 }
 
 async fn echo(mut from: super::super::RecvStream, mut respond: server::SendResponse) -> Option<()> {
-    let mut to = respond.send_response(Response::new(()), false).ok()?;
+    let mut to = respond.send_response(PLAIN, false).ok()?;
     while let Some(Ok(data)) = from.data().await {
         let mut rest = data.clone();
         while !rest.is_empty() {
@@ -160,16 +160,16 @@ proptest! {
             for n in 0..4 {
                 let sender = sender.clone();
                 calls.spawn_local(async move {
-                    let (path, headers) = (HeaderValue::from_static("/"), HeaderMap::new());
+                    let (path, headers) = (HeaderValue::from_static("/"), Fields::new());
                     let head =
-                        client::RequestHead { authority: &path, path: &path, headers: &headers, extra: None };
+                        client::RequestHead { authority: &path, path: &path, headers: &headers, extra: &[] };
                     let body = Bytes::from(vec![0; n * 300]);
                     let Ok(response) = sender.send_whole(head, body) else { return };
                     let Ok(mut response) = response.await else { return };
-                    while let Some(Ok(data)) = response.body_mut().data().await {
-                        response.body_mut().release(data.len());
+                    while let Some(Ok(data)) = response.body.data().await {
+                        response.body.release(data.len());
                     }
-                    let _ = response.body_mut().trailers().await;
+                    let _ = response.body.trailers().await;
                 });
             }
             throw(left, bytes, piece).await;

@@ -6,7 +6,7 @@ use super::super::{
 };
 use super::{
     config,
-    raw::{END, Peer, REQUEST, Serve, WHOLE, field, frame},
+    raw::{END, PLAIN, Peer, REQUEST, Serve, WHOLE, field, frame},
     run,
 };
 
@@ -135,8 +135,7 @@ fn a_reader_that_does_not_read_is_found_out() {
             let mut answers = Vec::new();
             while answers.len() < 20 {
                 let (_, _, mut respond) = connection.accept().await.unwrap().unwrap();
-                let response = http::Response::new(());
-                respond.send_whole(&response, vec![0; 60_000].into(), None).unwrap();
+                respond.send_whole(PLAIN, vec![0; 60_000].into(), None).unwrap();
                 answers.push(respond);
             }
             // At most a MiB is kept for those who do not move, and the second look is the last.
@@ -166,7 +165,7 @@ fn a_reader_that_reads_may_be_slow() {
             let mut connection = super::super::server::handshake(right, config()).await.unwrap();
             let pinger = connection.ping_pong();
             let (_, _, mut respond) = connection.accept().await.unwrap().unwrap();
-            respond.send_whole(&http::Response::new(()), vec![0; 400_000].into(), None).unwrap();
+            respond.send_whole(PLAIN, vec![0; 400_000].into(), None).unwrap();
             drop(respond);
             for _ in 0..10 {
                 assert!(pinger.moves());

@@ -1,7 +1,7 @@
 //! Ours against ours, and ours against the `h2` crate in both roles: every shape of a call.
 
-use super::{config, run};
-use crate::http2::{self, Config, Error, Reason, RecvStream, SendStream, client, server};
+use super::{config, raw::PLAIN, run};
+use crate::http2::{self, Config, Error, Fields, Reason, RecvStream, SendStream, client, server};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -87,7 +87,7 @@ impl Client {
 
     async fn call(&self, path: &str, headers: HeaderMap, body: Vec<Bytes>) -> Result<Answer, Broken> {
         match self {
-            Self::Ours(sender) => call_ours(sender, path, &headers, body).await,
+            Self::Ours(sender) => call_ours(sender, path, &Fields::from(&headers), body).await,
             Self::H2(sender) => call_h2(sender.clone(), path, headers, body).await,
         }
     }
@@ -96,11 +96,11 @@ impl Client {
 async fn call_ours(
     sender: &client::SendRequest,
     path: &str,
-    headers: &HeaderMap,
+    headers: &Fields,
     mut body: Vec<Bytes>,
 ) -> Result<Answer, Broken> {
     let (authority, path) = (HeaderValue::from_static("test"), HeaderValue::from_str(path).unwrap());
-    let head = client::RequestHead { authority: &authority, path: &path, headers, extra: None };
+    let head = client::RequestHead { authority: &authority, path: &path, headers, extra: &[] };
     let response = if body.len() <= 1 {
         sender.send_whole(head, body.pop().unwrap_or_default())?
     } else {
@@ -113,10 +113,10 @@ async fn call_ours(
         });
         response
     };
-    let (head, mut from) = response.await?.into_parts();
+    let http2::Response { status, headers, body: mut from } = response.await?;
     let body = read_ours(&mut from).await?;
-    let trailers = from.trailers().await?;
-    Ok(Answer { status: head.status, headers: head.headers, body, trailers })
+    let trailers = from.trailers().await?.map(HeaderMap::from);
+    Ok(Answer { status, headers: headers.into(), body, trailers })
 }
 
 async fn send_ours(to: &mut SendStream, mut data: Bytes) -> Option<()> {
@@ -219,23 +219,23 @@ async fn serve_ours(
             respond.send_reset(Reason::REFUSED_STREAM);
             return None;
         }
-        "/early" => return respond.send_response(Response::new(()), true).ok().map(|_| ()),
+        "/early" => return respond.send_response(PLAIN, true).ok().map(|_| ()),
         "/broken" => {
-            let mut to = respond.send_response(Response::new(()), false).ok()?;
+            let mut to = respond.send_response(PLAIN, false).ok()?;
             to.send_data(Bytes::from_static(b"half"), false).ok()?;
             to.send_reset(Reason::INTERNAL_ERROR);
             return None;
         }
         _ => {}
     }
-    let (headers, times, trailers) = answer_to(path, &head.headers);
+    let (headers, times, trailers) = answer_to(path, &head.headers.clone().into());
     let body = if path == "/pump" { Bytes::new() } else { read_ours(&mut from).await.ok()? };
-    let mut response = Response::new(());
-    *response.headers_mut() = headers;
+    let (headers, trailers) = (Fields::from(&headers), trailers.as_ref().map(Fields::from));
+    let response = server::ResponseHead { headers: &headers, ..PLAIN };
     let Some(times) = times else { return respond.send_response(response, true).ok().map(|_| ()) };
     if body.len() < 1000 && path != "/pump" {
         let body = if times == 0 { Bytes::new() } else { body };
-        return respond.send_whole(&response, body, trailers).ok();
+        return respond.send_whole(response, body, trailers).ok();
     }
     let mut to = respond.send_response(response, false).ok()?;
     if path == "/pump" {
@@ -457,8 +457,7 @@ fn a_server_that_goes_away_finishes_what_it_has() {
                 connection.graceful_shutdown();
                 spawn_local(async move {
                     gone.await.unwrap();
-                    let response = Response::new(());
-                    respond.send_whole(&response, Bytes::from_static(b"late"), None).unwrap();
+                    respond.send_whole(PLAIN, Bytes::from_static(b"late"), None).unwrap();
                     drop(request);
                 });
                 assert!(connection.accept().await.is_none());

@@ -1,13 +1,13 @@
 //! A peer that says exactly what a test wants, frame by frame.
 
 use super::super::{
-    Config, Error, Reason, RecvStream, client,
+    Config, Error, Fields, Reason, RecvStream, client,
     frame::{HEAD, Head, PREFACE, flag, kind, number},
     server,
 };
 use super::config;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
     task::{JoinHandle, spawn_local},
@@ -19,6 +19,10 @@ pub(super) const REQUEST: &[u8] = &[0x83, 0x86, 0x84];
 pub(super) const RESPONSE: &[u8] = &[0x88];
 pub(super) const END: u8 = flag::END_STREAM;
 pub(super) const WHOLE: u8 = flag::END_HEADERS;
+
+/// The headers of an answer without fields.
+pub(super) const PLAIN: server::ResponseHead<'static> =
+    server::ResponseHead { status: StatusCode::OK, headers: &Fields::new(), extra: &[] };
 
 /// The peer's end.
 pub(super) struct Peer {
@@ -153,9 +157,9 @@ async fn answer(serve: Serve, body: RecvStream, mut respond: server::SendRespons
             let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
         }
         Serve::Bytes(n) => {
-            let trailers: HeaderMap =
-                [(http::HeaderName::from_static("x"), HeaderValue::from_static("y"))].into_iter().collect();
-            let _ = respond.send_whole(&Response::new(()), Bytes::from(vec![7; n]), Some(trailers));
+            let trailer = (HeaderName::from_static("x"), HeaderValue::from_static("y"));
+            let trailers = [trailer].into_iter().collect();
+            let _ = respond.send_whole(PLAIN, Bytes::from(vec![7; n]), Some(trailers));
         }
     }
     drop(body);

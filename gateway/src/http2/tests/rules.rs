@@ -1,7 +1,7 @@
 //! What does each broken rule cost: a stream, or the connection?
 
 use super::super::{
-    Reason, client,
+    Fields, Reason, client,
     frame::{flag, kind},
 };
 use super::{
@@ -9,7 +9,7 @@ use super::{
     run,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use std::future::poll_fn;
 
 /// A frame of the client, and the reason with which the connection ends.
@@ -184,15 +184,15 @@ fn a_shrunken_window_holds_data_back_until_it_opens() {
     });
 }
 
-fn head<'a>(path: &'a HeaderValue, headers: &'a HeaderMap) -> client::RequestHead<'a> {
-    client::RequestHead { authority: path, path, headers, extra: None }
+fn head<'a>(path: &'a HeaderValue, headers: &'a Fields) -> client::RequestHead<'a> {
+    client::RequestHead { authority: path, path, headers, extra: &[] }
 }
 
 #[test]
 fn a_client_waits_for_the_real_answer() {
     run(async {
         let (mut peer, sender, _connection) = Peer::server();
-        let (path, headers) = (HeaderValue::from_static("/"), HeaderMap::new());
+        let (path, headers) = (HeaderValue::from_static("/"), Fields::new());
         let response = sender.send_whole(head(&path, &headers), Bytes::from_static(b"body")).unwrap();
         peer.preface().await;
         peer.frame(kind::SETTINGS, 0, 0, &[]).await;
@@ -204,9 +204,9 @@ fn a_client_waits_for_the_real_answer() {
         peer.frame(kind::HEADERS, WHOLE, 1, RESPONSE).await;
         peer.frame(kind::DATA, END, 1, b"answer").await;
         let mut response = response.await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(response.body_mut().data().await.unwrap().unwrap(), "answer");
-        assert!(response.body_mut().data().await.is_none());
+        assert_eq!(response.status, StatusCode::OK);
+        assert_eq!(response.body.data().await.unwrap().unwrap(), "answer");
+        assert!(response.body.data().await.is_none());
     });
 }
 
@@ -214,7 +214,7 @@ fn a_client_waits_for_the_real_answer() {
 fn a_client_knows_what_goaway_means_for_its_calls() {
     run(async {
         let (mut peer, sender, connection) = Peer::server();
-        let (path, headers) = (HeaderValue::from_static("/"), HeaderMap::new());
+        let (path, headers) = (HeaderValue::from_static("/"), Fields::new());
         let first = sender.send_whole(head(&path, &headers), Bytes::new()).unwrap();
         let second = sender.send_whole(head(&path, &headers), Bytes::new()).unwrap();
         peer.preface().await;
@@ -224,7 +224,7 @@ fn a_client_knows_what_goaway_means_for_its_calls() {
         assert!(refused.is_go_away() && refused.is_remote(), "{refused:?}");
         assert!(sender.has_room().unwrap_err().is_go_away());
         peer.frame(kind::HEADERS, WHOLE | END, 1, RESPONSE).await;
-        assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+        assert_eq!(first.await.unwrap().status, StatusCode::OK);
         // Nothing is left to wait for.
         connection.await.unwrap().unwrap();
     });
@@ -234,7 +234,7 @@ fn a_client_knows_what_goaway_means_for_its_calls() {
 fn a_client_lets_no_answer_break_more_than_its_stream() {
     run(async {
         let (mut peer, sender, _connection) = Peer::server();
-        let (path, headers) = (HeaderValue::from_static("/"), HeaderMap::new());
+        let (path, headers) = (HeaderValue::from_static("/"), Fields::new());
         peer.preface().await;
         peer.frame(kind::SETTINGS, 0, 0, &[]).await;
         for (id, bad) in [(1, &b"\x83"[..]), (3, &[]), (5, &[0x88, 0x88])] {

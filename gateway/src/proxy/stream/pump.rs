@@ -6,11 +6,10 @@
 
 use super::super::{Stop, answer, message::Boundaries};
 use crate::{
-    http2::{RecvStream, SendStream},
+    http2::{Fields, RecvStream, SendStream},
     timer::{Timer, Wheel},
 };
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use std::{
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -157,7 +156,7 @@ impl Up {
 pub struct Down {
     /// What is still to come; `None`: `chunk` and `trailers` are all.
     body: Option<RecvStream>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     chunk: Bytes,
     /// Capacity of `chunk` that the node has not got back yet.
     owed: usize,
@@ -167,7 +166,7 @@ pub struct Down {
 impl Down {
     /// An answer that begins with `begin`, goes on with `body`, or ends with `trailers`.
     #[must_use]
-    pub const fn new(body: Option<RecvStream>, begin: Bytes, trailers: Option<HeaderMap>) -> Self {
+    pub const fn new(body: Option<RecvStream>, begin: Bytes, trailers: Option<Fields>) -> Self {
         Self { body, trailers, chunk: begin, owed: 0, data_ended: false }
     }
 
