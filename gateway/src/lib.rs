@@ -15,6 +15,8 @@ pub mod app;
 
 pub mod listener;
 
+pub mod http2;
+
 pub mod io;
 
 pub mod worker;

@@ -5,9 +5,14 @@
 //! connection from preface to GOAWAY: handshakes are bounded in time, a silent peer is asked and then
 //! dropped, old connections are retired so that load spreads again.
 
-use crate::{io::Io, proxy, telemetry::Metrics, worker::Worker};
+use crate::{
+    http2::{self, PingPong, Reason, server::Connection},
+    io::Io,
+    proxy,
+    telemetry::Metrics,
+    worker::Worker,
+};
 use futures_util::future::poll_fn;
-use h2::server::Connection;
 use std::{
     io,
     net::TcpStream as StdStream,
@@ -32,9 +37,10 @@ const GRACE: Duration = Duration::from_secs(15);
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
 /// Streams that are still there then are ended with a status, for which they have this time.
 const CUT: Duration = Duration::from_secs(1);
-/// A connection is asked for a sign of life this often, and has [`KEEPALIVE_ANSWER`] to give it.
+/// A connection is asked for a sign of life this often, and has [`LOOK`] to give it.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
+/// Callers that read nothing of what they asked for are looked for this often.
+const LOOK: Duration = Duration::from_secs(5);
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 const HEADER_LIST: u32 = 8 << 10;
@@ -88,24 +94,20 @@ pub async fn serve(worker: Rc<Worker>, socket: StdStream) {
     drive(worker, connection).await;
 }
 
-async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<Connection<Io, bytes::Bytes>> {
+async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<Connection<Io>> {
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
     let io = match &worker.tls {
         None => Io::Plain(socket),
         Some(tls) => Io::Tls(Box::new(tls.accept(socket).await?)),
     };
-    h2::server::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(worker.limits.streams)
-        .max_header_list_size(HEADER_LIST)
-        .max_local_error_reset_streams(Some(100))
-        .max_pending_accept_reset_streams(20)
-        .max_send_buffer_size(256 << 10)
-        .handshake(io)
-        .await
-        .map_err(io::Error::other)
+    let config = http2::Config {
+        stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
+        streams: worker.limits.streams,
+        header_list: HEADER_LIST,
+    };
+    http2::server::handshake(io, config).await
 }
 
 /// Where a connection stands in its life.
@@ -120,10 +122,9 @@ enum Phase {
 }
 
 /// Accepts streams until the peer leaves, the connection is old, or the gateway drains.
-async fn drive(worker: Rc<Worker>, mut connection: Connection<Io, bytes::Bytes>) {
+async fn drive(worker: Rc<Worker>, mut connection: Connection<Io>) {
     let age = AGE.mul_f64(0.9 + 0.2 * (worker.random() as f64 / u64::MAX as f64));
-    let mut pinger = connection.ping_pong();
-    let alive = keep_alive(pinger.as_mut());
+    let alive = keep_alive(connection.ping_pong());
     let drain = worker.drain.clone();
     let drained = drain.cancelled();
     let next = sleep_until(Instant::now() + age);
@@ -134,8 +135,8 @@ async fn drive(worker: Rc<Worker>, mut connection: Connection<Io, bytes::Bytes>)
         tokio::select! {
             biased;
             accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    let call = proxy::serve(worker.clone(), cut.clone(), request, respond);
+                Some(Ok(accepted)) => {
+                    let call = proxy::serve(worker.clone(), cut.clone(), accepted);
                     // Boxed: the runtime moves a task's future three times in its life.
                     tokio::task::spawn_local(Box::pin(call));
                 }
@@ -158,7 +159,7 @@ async fn drive(worker: Rc<Worker>, mut connection: Connection<Io, bytes::Bytes>)
                     next.as_mut().reset(Instant::now() + CUT);
                 }
                 Phase::Cut => {
-                    connection.abrupt_shutdown(h2::Reason::NO_ERROR);
+                    connection.abrupt_shutdown(Reason::NO_ERROR);
                     let _ = timeout(CUT, poll_fn(|cx| connection.poll_closed(cx))).await;
                     return;
                 }
@@ -168,12 +169,16 @@ async fn drive(worker: Rc<Worker>, mut connection: Connection<Io, bytes::Bytes>)
     }
 }
 
-/// Ends when the peer does not answer a ping.
-async fn keep_alive(pinger: Option<&mut h2::PingPong>) {
-    let Some(pinger) = pinger else { return std::future::pending().await };
+/// Ends when the peer does not answer a ping, or reads nothing of what it asked for.
+async fn keep_alive(mut pinger: PingPong) {
     loop {
-        tokio::time::sleep(KEEPALIVE).await;
-        if !matches!(timeout(KEEPALIVE_ANSWER, pinger.ping(h2::Ping::opaque())).await, Ok(Ok(_))) {
+        for _ in 0..KEEPALIVE.as_secs() / LOOK.as_secs() {
+            tokio::time::sleep(LOOK).await;
+            if !pinger.moves() {
+                return;
+            }
+        }
+        if !matches!(timeout(LOOK, pinger.ping()).await, Ok(Ok(()))) {
             return;
         }
     }

@@ -16,12 +16,10 @@ pub mod stream;
 pub mod unary;
 
 use crate::{
+    http2::server::{Accepted, SendResponse},
     telemetry::{AnswerReason, End},
     worker::Worker,
 };
-use bytes::Bytes;
-use h2::{RecvStream, server::SendResponse};
-use http::Request;
 use intake::{Asked, Refusal};
 use std::{rc::Rc, time::Instant};
 use suiyue_proto::method::{Class, Shape};
@@ -55,16 +53,12 @@ pub struct Call {
     /// Cancelled when the connection must end: streams end with a status then.
     pub cut: Rc<CancellationToken>,
     /// The way back.
-    pub respond: SendResponse<Bytes>,
+    pub respond: SendResponse,
 }
 
 /// Serves one call to its end.
-pub async fn serve(
-    worker: Rc<Worker>,
-    cut: Rc<CancellationToken>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-) {
+pub async fn serve(worker: Rc<Worker>, cut: Rc<CancellationToken>, accepted: Accepted) {
+    let (head, body, mut respond) = accepted;
     let start = Instant::now();
     let limits = worker.limits;
     let load = worker.clone();
@@ -77,7 +71,6 @@ pub async fn serve(
             &suiyue_proto::reason::Reason::GatewayOverloaded.into(),
         );
     };
-    let (head, body) = request.into_parts();
     if let Some(status) = intake::not_grpc(&head) {
         return answer::http(&mut respond, status);
     }
@@ -101,7 +94,7 @@ fn refuse(
     worker: &Worker,
     asked: Option<&Asked>,
     start: Instant,
-    respond: &mut SendResponse<Bytes>,
+    respond: &mut SendResponse,
     refusal: &Refusal,
 ) {
     answer::refuse(respond, refusal, worker.random());
@@ -120,7 +113,7 @@ fn refuse(
 mod tests {
     use super::*;
 
-    type Arguments = (Rc<Worker>, Rc<CancellationToken>, Request<RecvStream>, SendResponse<Bytes>);
+    type Arguments = (Rc<Worker>, Rc<CancellationToken>, Accepted);
 
     fn size<F>(_: impl Fn(Arguments) -> F) -> usize {
         std::mem::size_of::<F>()
@@ -129,7 +122,7 @@ mod tests {
     #[test]
     fn a_call_in_flight_is_small() {
         // Hundreds of calls in flight should stay in a core's second-level cache.
-        let bytes = size(|(worker, cut, request, respond)| serve(worker, cut, request, respond));
+        let bytes = size(|(worker, cut, accepted)| serve(worker, cut, accepted));
         assert!(bytes <= 3072, "{bytes}");
     }
 }

@@ -11,18 +11,20 @@ mod watchdog;
 
 use crate::{
     health::{Doubt, Lane, State, Vitals},
+    http2::{
+        self, SendStream,
+        client::{Connection, RequestHead, ResponseFuture, SendRequest},
+    },
     io::Io,
     telemetry,
     timer::Wheel,
 };
 use bytes::Bytes;
-use h2::client::{Connection, ResponseFuture, SendRequest};
-use http::{Request, uri::Authority};
+use http::HeaderValue;
 use std::{
     cell::{Cell, RefCell},
     rc::{Rc, Weak},
     sync::Arc,
-    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
@@ -30,8 +32,6 @@ use watchdog::{Pinger, Pulse, Watched};
 
 /// Streams of a connection until the peer's own limit is known.
 const FIRST_STREAMS: usize = 100;
-/// Streams that were reset and are remembered, so that late frames of theirs are no error.
-const REMEMBERED_RESETS: usize = 4096;
 /// Connections to one endpoint at most.
 const MAX_LINES: usize = 16;
 /// A connection that is not open by then has failed.
@@ -45,13 +45,15 @@ const LEFT: Duration = Duration::from_millis(250);
 const STREAM_WINDOW: u32 = 64 << 10;
 /// Receive window of a connection: wide, so that stalled streams do not stop the others.
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Size of an answer's header list.
+const HEADER_LIST: u32 = 64 << 10;
 
 /// One worker's connections to one endpoint.
 pub struct Pool {
     /// The endpoint's record.
     pub vitals: Arc<Vitals>,
     /// `:authority` of calls to it.
-    pub authority: Authority,
+    pub authority: HeaderValue,
     /// Series of this endpoint, most used first.
     pub series: telemetry::Recent,
     /// The worker that it belongs to, and its timers.
@@ -78,7 +80,7 @@ pub struct Place {
 
 /// One HTTP/2 connection.
 pub struct Line {
-    sender: RefCell<SendRequest<Bytes>>,
+    sender: SendRequest,
     in_flight: Cell<usize>,
     /// The peer's limit when last looked.
     limit: Cell<usize>,
@@ -153,6 +155,14 @@ impl Lease {
 #[derive(Debug, Clone, Copy)]
 pub struct NotSent;
 
+/// A request that was sent.
+pub struct Sent {
+    /// Keeps the stream counted.
+    pub lease: Lease,
+    /// The answer to come.
+    pub response: ResponseFuture,
+}
+
 /// A stream that was opened.
 pub struct Opened {
     /// Keeps the stream counted.
@@ -160,14 +170,14 @@ pub struct Opened {
     /// The answer to come.
     pub response: ResponseFuture,
     /// The request's body.
-    pub body: h2::SendStream<Bytes>,
+    pub body: SendStream,
 }
 
 impl Pool {
     /// A pool whose keeper runs until the pool is dropped. Must be called on a local runtime.
     #[must_use]
     pub fn open(vitals: Arc<Vitals>, place: Place) -> Option<Rc<Self>> {
-        let authority = vitals.endpoint.address.parse().ok()?;
+        let authority = HeaderValue::from_str(&vitals.endpoint.address).ok()?;
         let pool = Rc::new(Self {
             vitals,
             authority,
@@ -234,7 +244,7 @@ impl Pool {
         let lines = self.lines.borrow();
         let line = lines.iter().filter(|line| !line.retired.get()).min_by_key(|line| line.in_flight.get())?;
         if line.in_flight.get() >= line.limit.get() {
-            line.limit.set(line.sender.borrow().current_max_send_streams());
+            line.limit.set(line.sender.current_max_send_streams());
             if line.in_flight.get() >= line.limit.get() {
                 self.wanted.notify_one();
                 return None;
@@ -243,34 +253,43 @@ impl Pool {
         Some(line.clone())
     }
 
-    /// Opens a stream. `end`: the request has no body.
+    /// Sends a request with its whole body.
     ///
     /// # Errors
     /// [`NotSent`]: the connection takes no stream any more.
-    pub fn start(&self, line: Rc<Line>, request: Request<()>, end: bool) -> Result<Opened, NotSent> {
-        let mut sender = line.sender.borrow_mut();
-        let mut cx = Context::from_waker(Waker::noop());
-        match sender.poll_ready(&mut cx) {
-            Poll::Ready(Ok(())) => {}
-            // The peer allows fewer streams than we thought.
-            Poll::Pending => {
-                line.limit.set(sender.current_max_send_streams().min(line.in_flight.get()));
-                self.wanted.notify_one();
-                return Err(NotSent);
-            }
-            Poll::Ready(Err(_)) => {
-                line.retired.set(true);
-                self.wanted.notify_one();
-                return Err(NotSent);
-            }
-        }
-        let Ok((response, body)) = sender.send_request(request, end) else {
-            line.retired.set(true);
-            self.wanted.notify_one();
-            return Err(NotSent);
-        };
-        drop(sender);
+    pub fn send(&self, line: Rc<Line>, head: RequestHead<'_>, body: Bytes) -> Result<Sent, NotSent> {
+        self.may_start(&line)?;
+        let response = line.sender.send_whole(head, body).map_err(|_| self.retire(&line))?;
+        Ok(Sent { lease: Lease::new(line), response })
+    }
+
+    /// Opens a stream whose body follows.
+    ///
+    /// # Errors
+    /// [`NotSent`]: the connection takes no stream any more.
+    pub fn start(&self, line: Rc<Line>, head: RequestHead<'_>) -> Result<Opened, NotSent> {
+        self.may_start(&line)?;
+        let (response, body) = line.sender.send_request(head, false).map_err(|_| self.retire(&line))?;
         Ok(Opened { lease: Lease::new(line), response, body })
+    }
+
+    fn may_start(&self, line: &Line) -> Result<(), NotSent> {
+        match line.sender.has_room() {
+            Ok(true) => Ok(()),
+            // The peer allows fewer streams than we thought.
+            Ok(false) => {
+                line.limit.set(line.sender.current_max_send_streams().min(line.in_flight.get()));
+                self.wanted.notify_one();
+                Err(NotSent)
+            }
+            Err(_) => Err(self.retire(line)),
+        }
+    }
+
+    fn retire(&self, line: &Line) -> NotSent {
+        line.retired.set(true);
+        self.wanted.notify_one();
+        NotSent
     }
 
     fn has_room(&self) -> bool {
@@ -325,21 +344,18 @@ async fn pause(vitals: &Vitals, backoff: Duration) {
 async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
     let socket = TcpStream::connect(&*pool.vitals.endpoint.address).await?;
     socket.set_nodelay(true)?;
+    let config = http2::Config {
+        stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
+        streams: FIRST_STREAMS as u32,
+        header_list: HEADER_LIST,
+    };
     let pulse = Rc::<Pulse>::default();
-    let (sender, connection) = h2::client::Builder::new()
-        .enable_push(false)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .initial_max_send_streams(FIRST_STREAMS)
-        // Callers hang up all the time; late answers to them must not cost the others their connection.
-        .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .max_local_error_reset_streams(None)
-        .handshake::<_, Bytes>(Watched::new(Io::Plain(socket), pulse.clone()))
-        .await
-        .map_err(std::io::Error::other)?;
+    let socket = Watched::new(Io::Plain(socket), pulse.clone());
+    let (sender, connection) = http2::client::handshake(socket, config);
     let line = Rc::new(Line {
         limit: Cell::new(FIRST_STREAMS),
-        sender: RefCell::new(sender),
+        sender,
         in_flight: Cell::new(0),
         retired: Cell::new(false),
         pulse: pulse.clone(),
@@ -352,12 +368,7 @@ async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
 }
 
 /// Runs a connection to its end, and says what the end means.
-async fn attend(
-    pool: Weak<Pool>,
-    line: Weak<Line>,
-    mut connection: Connection<Watched<Io>, Bytes>,
-    pulse: Rc<Pulse>,
-) {
+async fn attend(pool: Weak<Pool>, line: Weak<Line>, connection: Connection<Watched<Io>>, pulse: Rc<Pulse>) {
     let pinger = Pinger::new(connection.ping_pong());
     let watched = async {
         watchdog::stalls(pulse, pinger).await;
@@ -371,11 +382,8 @@ async fn attend(
         ended = connection => Some(ended),
         () = watched => None,
     };
-    let quiet = match ended {
-        Some(Ok(())) => line.upgrade().is_none_or(|line| line.said_goodbye()),
-        Some(Err(error)) => error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR),
-        None => true,
-    };
+    // A peer that says GOAWAY without an error, or is not needed any more, is no loss.
+    let quiet = matches!(ended, Some(Ok(())) | None);
     if let Some(line) = line.upgrade() {
         line.retired.set(true);
     }
@@ -402,16 +410,5 @@ impl Line {
     /// The connection's timers: any number that no other connection has.
     fn group(&self) -> usize {
         Rc::as_ptr(&self.pulse) as usize
-    }
-
-    /// The peer said GOAWAY without an error: it is no loss that the connection ended.
-    fn said_goodbye(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        match self.sender.borrow_mut().poll_ready(&mut cx) {
-            Poll::Ready(Err(error)) => {
-                error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
-            }
-            _ => false,
-        }
     }
 }

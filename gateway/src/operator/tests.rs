@@ -5,11 +5,12 @@ mod policies;
 
 use super::*;
 use crate::{
-    control::Control,
+    control::{self, Control},
     registry::{embedded::Embedded, follow},
     table::{CEILINGS, Check, Endpoint, Intent, Table},
+    telemetry::Metrics,
 };
-use std::time::Duration;
+use std::{sync::atomic::AtomicU32, time::Duration};
 use suiyue_proto::method::Class;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,13 @@ impl Gateway {
     async fn start() -> Self {
         let registry = Embedded::new();
         let (tables, table) = watch::channel(Arc::new(base()));
-        let (control, snapshots) = Control::new(table, Duration::ZERO);
+        let (control, snapshots) = Control::new(control::Setup {
+            tables: table,
+            ramp: Duration::ZERO,
+            workers: 1,
+            metrics: Arc::new(Metrics::new(1)),
+            gateways: Arc::new(AtomicU32::new(1)),
+        });
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(tables.send_replace(table));
         let (followed, following) = follow::follow(

@@ -4,10 +4,16 @@
 //! ahead of time for every reason, so that refusing costs no encoding.
 
 use super::intake::Refusal;
-use crate::{plan::Reason as PlanReason, snapshot::Target, telemetry::AnswerReason};
-use bytes::Bytes;
-use h2::server::SendResponse;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use crate::{
+    http2::{
+        Fields,
+        server::{ResponseHead, SendResponse},
+    },
+    plan::Reason as PlanReason,
+    snapshot::Target,
+    telemetry::AnswerReason,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::sync::LazyLock;
 use suiyue_proto::{metadata, reason::Reason};
 use tonic::Status;
@@ -16,7 +22,7 @@ use tonic::Status;
 pub const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Headers of a refusal, by reason.
-static REFUSALS: LazyLock<Vec<HeaderMap>> =
+static REFUSALS: LazyLock<Vec<Fields>> =
     LazyLock::new(|| Reason::ALL.iter().map(|reason| headers_of(&reason.status())).collect());
 
 /// When a caller should come back to whom nobody can answer now: jittered, or all would come at once.
@@ -28,43 +34,40 @@ const fn passes(reason: Reason) -> bool {
     matches!(reason, Reason::NoNodeAvailable | Reason::GatewayOverloaded | Reason::RegionOverloaded)
 }
 
-fn headers_of(status: &Status) -> HeaderMap {
+fn headers_of(status: &Status) -> Fields {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     status.add_header(&mut headers).expect("our own sentences and details are valid header values");
-    headers
+    Fields::from(&headers)
 }
 
 /// Refuses a call before any answer went out. A caller that is gone is no error. `random` spreads the
 /// callers that are told to come back later.
-pub fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal, random: u64) {
-    let headers = match refusal {
-        Refusal::Plain(reason) if passes(*reason) => {
-            let mut headers = REFUSALS[*reason as usize].clone();
-            headers.insert(PUSHBACK, PUSHBACKS[random as usize % PUSHBACKS.len()].clone());
-            headers
-        }
-        Refusal::Plain(reason) => REFUSALS[*reason as usize].clone(),
-        Refusal::Detailed(status) => headers_of(status),
+pub fn refuse(respond: &mut SendResponse, refusal: &Refusal, random: u64) {
+    let mut send = |headers: &Fields, extra: &[(HeaderName, HeaderValue)]| {
+        let _ = respond.send_response(ResponseHead { status: StatusCode::OK, headers, extra }, true);
     };
-    let mut response = Response::new(());
-    *response.headers_mut() = headers;
-    let _ = respond.send_response(response, true);
+    match refusal {
+        Refusal::Plain(reason) if passes(*reason) => {
+            let pushback = PUSHBACKS[random as usize % PUSHBACKS.len()].clone();
+            send(&REFUSALS[*reason as usize], &[(PUSHBACK, pushback)]);
+        }
+        Refusal::Plain(reason) => send(&REFUSALS[*reason as usize], &[]),
+        Refusal::Detailed(status) => send(&headers_of(status), &[]),
+    }
 }
 
 /// Trailers that end an answer which has already begun.
 #[must_use]
-pub fn trailers(reason: Reason) -> HeaderMap {
+pub fn trailers(reason: Reason) -> Fields {
     let mut trailers = REFUSALS[reason as usize].clone();
-    trailers.remove(header::CONTENT_TYPE);
+    trailers.remove(&header::CONTENT_TYPE);
     trailers
 }
 
 /// Answers a request that is no gRPC.
-pub fn http(respond: &mut SendResponse<Bytes>, status: StatusCode) {
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    let _ = respond.send_response(response, true);
+pub fn http(respond: &mut SendResponse, status: StatusCode) {
+    let _ = respond.send_response(ResponseHead { status, headers: &Fields::new(), extra: &[] }, true);
 }
 
 /// Who answered, and why.
@@ -80,17 +83,31 @@ pub struct Origin<'a> {
     pub plan: Option<&'a HeaderValue>,
 }
 
+/// The fields that say who answered.
+pub struct Stamp([(HeaderName, HeaderValue); 5], usize);
+
+impl Stamp {
+    /// To be written into an answer's metadata, instead of what the node says of them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.0[..self.1]
+    }
+}
+
 impl Origin<'_> {
-    /// Writes the five keys into an answer's metadata.
-    pub fn stamp(&self, headers: &mut HeaderMap) {
-        headers.reserve(5);
-        headers.insert(metadata::SERVED_BY, self.target.node_value.clone());
-        headers.insert(metadata::TIER, digit(self.target.tier));
-        headers.insert(metadata::REASON, HeaderValue::from_static(self.reason.as_str()));
-        headers.insert(metadata::ATTEMPT, digit(self.attempt));
-        if let Some(plan) = self.plan {
-            headers.insert(metadata::PLAN, plan.clone());
-        }
+    /// The five keys of an answer's metadata; four before there is a plan.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        let plan = self.plan.cloned();
+        let len = if plan.is_some() { 5 } else { 4 };
+        let fields = [
+            (metadata::SERVED_BY, self.target.node_value.clone()),
+            (metadata::TIER, digit(self.target.tier)),
+            (metadata::REASON, HeaderValue::from_static(self.reason.as_str())),
+            (metadata::ATTEMPT, digit(self.attempt)),
+            (metadata::PLAN, plan.unwrap_or_else(|| digit(0))),
+        ];
+        Stamp(fields, len)
     }
 }
 
@@ -112,12 +129,13 @@ pub const fn reason_of(plan: PlanReason) -> AnswerReason {
     }
 }
 
+static GRPC_STATUS: HeaderName = metadata::GRPC_STATUS;
+
 /// The gRPC status of an answer: in the trailers, or in the headers of a trailers-only answer. 2
 /// (UNKNOWN) where it is missing or malformed.
 #[must_use]
-pub fn status_of(headers: &HeaderMap, trailers: Option<&HeaderMap>) -> u8 {
-    let value =
-        trailers.and_then(|t| t.get(metadata::GRPC_STATUS)).or_else(|| headers.get(metadata::GRPC_STATUS));
+pub fn status_of(headers: &Fields, trailers: Option<&Fields>) -> u8 {
+    let value = trailers.and_then(|t| t.get(&GRPC_STATUS)).or_else(|| headers.get(&GRPC_STATUS));
     match value.map(HeaderValue::as_bytes) {
         Some([digit @ b'0'..=b'9']) => digit - b'0',
         Some([b'1', digit @ b'0'..=b'6']) => 10 + digit - b'0',
@@ -133,21 +151,20 @@ mod tests {
     fn a_refusal_is_a_whole_answer_with_a_machine_readable_reason() {
         for &reason in Reason::ALL {
             let headers = &REFUSALS[reason as usize];
-            let status = Status::from_header_map(headers).unwrap();
+            let status = Status::from_header_map(&headers.clone().into()).unwrap();
             assert_eq!(status.code(), reason.code());
             assert_eq!(Reason::of(&status), Some(reason));
-            assert!(!trailers(reason).contains_key(header::CONTENT_TYPE));
+            assert!(!trailers(reason).contains_key(&header::CONTENT_TYPE));
         }
     }
 
     #[test]
     fn statuses_are_read_from_trailers_or_headers() {
         let map = |value: &str| {
-            let mut map = HeaderMap::new();
-            map.insert(metadata::GRPC_STATUS, value.parse().unwrap());
-            map
+            let field = (metadata::GRPC_STATUS, value.parse().unwrap());
+            [field].into_iter().collect::<Fields>()
         };
-        let none = HeaderMap::new();
+        let none = Fields::new();
         assert_eq!(status_of(&none, Some(&map("0"))), 0);
         assert_eq!(status_of(&map("14"), None), 14);
         assert_eq!(status_of(&none, Some(&map("16"))), 16);

@@ -9,6 +9,7 @@ use super::intake;
 use crate::{
     balancer,
     health::{Doubt, Given, Outcome, State, Vitals, outcome, window},
+    http2::{self, client::RequestHead},
     plan::Reason as PlanReason,
     proxy::{
         Call, Stop,
@@ -18,10 +19,10 @@ use crate::{
     snapshot::{Resolved, Target},
     telemetry::{AnswerReason, End, rules::Rule},
     timer::Timer,
-    upstream::{Line, Opened, Pool},
+    upstream::{Line, NotSent, Pool},
     worker::View,
 };
-use http::{HeaderValue, Request, Uri, Version, uri};
+use http::{HeaderName, HeaderValue};
 use std::{
     cell::RefCell,
     future::poll_fn,
@@ -195,8 +196,8 @@ pub enum Interrupt {
     TimeUp,
 }
 
-/// One call in flight at one endpoint. Dropping it before it has ended takes it out of the counts, and h2
-/// resets the stream.
+/// One call in flight at one endpoint. Dropping it before it has ended takes it out of the counts, and
+/// its stream is reset.
 pub struct Try {
     /// The connections it went out on.
     pub pool: Rc<Pool>,
@@ -276,23 +277,30 @@ impl Call {
         result
     }
 
-    /// Opens the stream of one attempt. `Ok(None)`: nothing was sent.
+    /// Sends one attempt, the way `start` does it. `Ok(None)`: nothing was sent.
     ///
     /// # Errors
     /// The caller hung up, or less time is left than an answer takes.
-    pub async fn open(&mut self, view: &View, vitals: &Arc<Vitals>) -> Result<Option<(Try, Opened)>, Stop> {
+    pub async fn open<T>(
+        &mut self,
+        view: &View,
+        vitals: &Arc<Vitals>,
+        mut start: impl FnMut(&Pool, Rc<Line>, RequestHead<'_>) -> Result<T, NotSent>,
+    ) -> Result<Option<(Try, T)>, Stop> {
         let Some(pool) = view.pool(vitals) else { return Ok(None) };
         self.has_time(pool)?;
         let attempt = Try::begin(pool.clone(), self.caller(), self.now);
         // A connection that was told to go away is found out here; the next one takes the call.
         for _ in 0..2 {
             let Some(line) = pool.line() else { break };
-            if let Ok(opened) = pool.start(line, self.request(pool)?, false) {
-                return Ok(Some((attempt, opened)));
+            let timeout = self.timeout()?;
+            if let Ok(sent) = start(pool, line, self.head(pool, timeout.as_slice())) {
+                return Ok(Some((attempt, sent)));
             }
         }
         let Some(line) = self.connected(pool).await? else { return Ok(None) };
-        Ok(pool.start(line, self.request(pool)?, false).ok().map(|opened| (attempt, opened)))
+        let timeout = self.timeout()?;
+        Ok(start(pool, line, self.head(pool, timeout.as_slice())).ok().map(|sent| (attempt, sent)))
     }
 
     /// What an attempt usually takes must be left.
@@ -358,31 +366,31 @@ impl Call {
     }
 
     /// The request as the node gets it: the caller's metadata, with the time that is left now.
-    fn request(&self, pool: &Pool) -> Result<Request<()>, Reason> {
-        let mut parts = uri::Parts::default();
-        parts.scheme = Some(uri::Scheme::HTTP);
-        parts.authority = Some(pool.authority.clone());
-        parts.path_and_query = Some(self.asked.path.clone());
-        let mut request = Request::new(());
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::MethodUnknown)?;
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.asked.headers.clone();
-        if let Some(deadline) = self.asked.deadline {
-            let left = deadline.saturating_duration_since(self.now).saturating_sub(MARGIN);
-            if left.is_zero() {
-                return Err(Reason::DeadlineExceeded);
-            }
-            request.headers_mut().insert(metadata::GRPC_TIMEOUT, self.worker.timeouts.value(left));
+    fn head<'a>(&'a self, pool: &'a Pool, timeout: &'a [(HeaderName, HeaderValue)]) -> RequestHead<'a> {
+        RequestHead {
+            authority: &pool.authority,
+            path: &self.asked.path,
+            headers: &self.asked.headers,
+            extra: timeout,
         }
-        Ok(request)
+    }
+
+    /// The time that the node is given.
+    fn timeout(&self) -> Result<Option<(HeaderName, HeaderValue)>, Reason> {
+        let Some(deadline) = self.asked.deadline else { return Ok(None) };
+        let left = deadline.saturating_duration_since(self.now).saturating_sub(MARGIN);
+        if left.is_zero() {
+            return Err(Reason::DeadlineExceeded);
+        }
+        Ok(Some((metadata::GRPC_TIMEOUT, self.worker.timeouts.value(left))))
     }
 }
 
 /// What a broken stream means: was the call processed, may it have been, or not? A lost connection is one
 /// failure in a row, however many calls were on it: who attends to it says so.
-pub fn failure_of(error: &h2::Error, attempt: &mut Try, now: Instant) -> Failure {
-    let refused = error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+pub fn failure_of(error: &http2::Error, attempt: &mut Try, now: Instant) -> Failure {
+    let refused =
+        error.is_remote() && error.is_reset() && error.reason() == Some(http2::Reason::REFUSED_STREAM);
     if refused || (error.is_remote() && error.is_go_away()) {
         return Failure::Refused;
     }

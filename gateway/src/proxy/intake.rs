@@ -3,8 +3,12 @@
 //! Reads the headers of a call: is it gRPC, which method, how long may it take, which region. Nothing
 //! of the body is read here. What a caller may not set is stripped.
 
-use crate::{proxy::local::Services, snapshot::Snapshot};
-use http::{HeaderMap, Method as Verb, StatusCode, header, request::Parts, uri::PathAndQuery};
+use crate::{
+    http2::{Fields, server::Head},
+    proxy::local::Services,
+    snapshot::Snapshot,
+};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -60,9 +64,9 @@ pub struct Asked {
     /// The method.
     pub method: Arc<Method>,
     /// Path of the call, as the caller wrote it.
-    pub path: PathAndQuery,
+    pub path: HeaderValue,
     /// Metadata to pass on.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// By when it must be answered; `None` for streams without `grpc-timeout`.
     pub deadline: Option<Instant>,
     /// Routing region, where the metadata names one.
@@ -73,11 +77,11 @@ pub struct Asked {
 
 /// The HTTP status for a request that is no gRPC at all.
 #[must_use]
-pub fn not_grpc(head: &Parts) -> Option<StatusCode> {
-    if head.method != Verb::POST {
+pub fn not_grpc(head: &Head) -> Option<StatusCode> {
+    if head.method != "POST" {
         return Some(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+    let content_type = head.headers.get(&header::CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
     let grpc = content_type
         .strip_prefix(b"application/grpc")
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
@@ -91,32 +95,34 @@ pub fn not_grpc(head: &Parts) -> Option<StatusCode> {
 pub fn read(
     snapshot: &Snapshot,
     own: &Services,
-    head: Parts,
+    head: Head,
     now: Instant,
-) -> Result<Result<Asked, Box<Parts>>, Refusal> {
-    let method = match snapshot.method(head.uri.path()) {
+) -> Result<Result<Asked, Box<Head>>, Refusal> {
+    let path = head.path.to_str().map_err(|_| Reason::MethodUnknown)?;
+    let method = match snapshot.method(path) {
         Some(method) if matches!(method.access, Access::Public | Access::Authority) => method.clone(),
-        _ if own.answers(head.uri.path()) => return Ok(Err(Box::new(head))),
+        _ if own.answers(path) => return Ok(Err(Box::new(head))),
         Some(_) => return Err(Reason::MethodNotPublic.into()),
         None => return Err(Reason::MethodUnknown.into()),
     };
-    let path = head.uri.into_parts().path_and_query.ok_or(Reason::MethodUnknown)?;
-    let mut headers = head.headers;
-    let timeout = headers.remove(metadata::GRPC_TIMEOUT).map(|v| timeout(v.as_bytes())).transpose()?;
+    let Head { path, mut headers, .. } = head;
+    let timeout = headers.remove(&metadata::GRPC_TIMEOUT).map(|v| timeout(v.as_bytes())).transpose()?;
     if timeout == Some(Duration::ZERO) {
         return Err(Reason::DeadlineExceeded.into());
     }
     let default = (method.shape == Shape::Unary).then(|| default_timeout(method.class));
     let deadline = timeout.or(default).and_then(|timeout| now.checked_add(timeout));
     let region = named_region(&headers)?;
-    let subject = headers.remove(metadata::SUBJECT).map(|value| hash(value.as_bytes()));
+    let subject = headers.remove(&metadata::SUBJECT).map(|value| hash(value.as_bytes()));
     strip(&mut headers);
     Ok(Ok(Asked { method, path, headers, deadline, region, subject }))
 }
 
+static REGION: HeaderName = metadata::REGION;
+
 /// The routing region that the metadata names.
-fn named_region(headers: &HeaderMap) -> Result<Option<Code>, Refusal> {
-    let mut values = headers.get_all(metadata::REGION).iter();
+fn named_region(headers: &Fields) -> Result<Option<Code>, Refusal> {
+    let mut values = headers.get_all(&REGION);
     let Some(value) = values.next() else { return Ok(None) };
     let code = value.to_str().ok().and_then(|text| text.parse::<Code>().ok());
     let code = code.filter(|_| values.next().is_none()).ok_or(Reason::RegionMalformed)?;
@@ -124,14 +130,8 @@ fn named_region(headers: &HeaderMap) -> Result<Option<Code>, Refusal> {
 }
 
 /// Removes what callers may not set. The region stays: the node checks that the message names the same.
-fn strip(headers: &mut HeaderMap) {
-    let forged = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(metadata::PREFIX) && *name != metadata::REGION);
-    let forged: Vec<_> = forged.cloned().collect();
-    for name in forged {
-        headers.remove(name);
-    }
+fn strip(headers: &mut Fields) {
+    headers.retain(|name| !name.as_str().starts_with(metadata::PREFIX) || *name == REGION);
 }
 
 /// Default deadline of a unary call.
@@ -201,15 +201,13 @@ mod tests {
 
     #[test]
     fn only_grpc_is_taken() {
-        let head = |content_type: Option<&str>, verb: Verb| {
-            let mut request = http::Request::builder().method(verb).uri("/a/b");
-            if let Some(value) = content_type {
-                request = request.header("content-type", value);
-            }
-            request.body(()).unwrap().into_parts().0
+        let head = |content_type: Option<&str>, method: &'static str| {
+            let (method, path) = (HeaderValue::from_static(method), HeaderValue::from_static("/a/b"));
+            let content_type = content_type.map(|value| (header::CONTENT_TYPE, value.parse().unwrap()));
+            Head { method, path, headers: content_type.into_iter().collect() }
         };
         let check = |content_type, expected| {
-            assert_eq!(not_grpc(&head(content_type, Verb::POST)), expected, "{content_type:?}");
+            assert_eq!(not_grpc(&head(content_type, "POST")), expected, "{content_type:?}");
         };
         check(Some("application/grpc"), None);
         check(Some("application/grpc+proto"), None);
@@ -217,17 +215,17 @@ mod tests {
         check(Some("application/grpc-web"), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         check(Some("application/json"), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         check(None, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        let get = not_grpc(&head(Some("application/grpc"), Verb::GET));
+        let get = not_grpc(&head(Some("application/grpc"), "GET"));
         assert_eq!(get, Some(StatusCode::METHOD_NOT_ALLOWED));
     }
 
     #[test]
     fn forged_metadata_is_stripped() {
-        let mut headers = HeaderMap::new();
-        headers.insert("suiyue-served-by", "me".parse().unwrap());
-        headers.insert("suiyue-admit", "scan.127".parse().unwrap());
-        headers.insert("traceparent", "00-1-2-01".parse().unwrap());
+        let mut headers = Fields::new();
+        headers.insert(HeaderName::from_static("suiyue-served-by"), HeaderValue::from_static("me"));
+        headers.insert(HeaderName::from_static("suiyue-admit"), HeaderValue::from_static("scan.127"));
+        headers.insert(HeaderName::from_static("traceparent"), HeaderValue::from_static("00-1-2-01"));
         strip(&mut headers);
-        assert_eq!(headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["traceparent"]);
+        assert_eq!(headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["traceparent"]);
     }
 }

@@ -16,18 +16,16 @@ use super::{
 };
 use crate::{
     health::{Given, outcome},
+    http2::{Fields, RecvStream, SendStream, server::ResponseHead},
     retry::Failure,
     timer::Timer,
-    upstream::Opened,
+    upstream::{Opened, Pool},
     worker::View,
 };
 use bytes::{Bytes, BytesMut};
-use h2::{RecvStream, SendStream};
-use http::HeaderMap;
 use pump::{Down, Idle, Up};
 use std::{
     future::poll_fn,
-    pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -63,7 +61,7 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
     let mut course = Course::new(call, resolved);
     loop {
         let chosen = course.next(call)?;
-        let failure = match call.open(view, chosen.vitals).await? {
+        let failure = match call.open(view, chosen.vitals, Pool::start).await? {
             None => Failure::NotSent,
             Some((attempt, opened)) => {
                 match run(call, view, chosen, course.shown(), &mut up, attempt, opened).await? {
@@ -156,7 +154,7 @@ async fn pass(
     let cut = call.cut.clone();
     let headers = call.wait(&mut timer, |cx| {
         let up = up.poll_pump(cx, &mut to, &mut idle);
-        if let Poll::Ready(answer) = Pin::new(&mut response).poll(cx) {
+        if let Poll::Ready(answer) = response.poll_response(cx) {
             return Poll::Ready(Ok(answer));
         }
         match up {
@@ -179,12 +177,12 @@ async fn pass(
         Err(Interrupt::TimeUp) => return Err(Reason::DeadlineExceeded.into()),
     };
     lease.answered();
-    let (mut head, from) = response.into_parts();
-    origin.stamp(&mut head.headers);
+    let from = response.body;
     let only_headers = from.is_end_stream();
-    let code = answer::status_of(&head.headers, None);
-    let response = http::Response::from_parts(head, ());
-    let mut out = call.respond.send_response(response, only_headers).map_err(|_| Stop::Gone)?;
+    let code = answer::status_of(&response.headers, None);
+    let (headers, stamp) = (&response.headers, origin.stamp());
+    let head = ResponseHead { status: response.status, headers, extra: stamp.as_slice() };
+    let mut out = call.respond.send_response(head, only_headers).map_err(|_| Stop::Gone)?;
     if only_headers {
         return Ok(Ended::Complete(code));
     }
@@ -200,9 +198,9 @@ async fn pass(
 /// Pumps both ways until the answer is complete, or something ends it.
 async fn both(
     up: &mut Up,
-    to: &mut SendStream<Bytes>,
+    to: &mut SendStream,
     mut down: Down,
-    out: &mut SendStream<Bytes>,
+    out: &mut SendStream,
     timer: &mut Option<Timer>,
     idle: &mut Idle,
 ) -> Result<u8, Stop> {
@@ -223,7 +221,7 @@ async fn both(
 fn poll_answer(
     cx: &mut Context<'_>,
     down: &mut Down,
-    out: &mut SendStream<Bytes>,
+    out: &mut SendStream,
     timer: &mut Option<Timer>,
     idle: &mut Idle,
 ) -> Poll<Result<u8, Stop>> {
@@ -240,7 +238,7 @@ fn poll_answer(
 }
 
 /// Headers are out: what breaks now is told in trailers.
-fn conclude(result: Result<u8, Stop>, out: &mut SendStream<Bytes>) -> Result<u8, Stop> {
+fn conclude(result: Result<u8, Stop>, out: &mut SendStream) -> Result<u8, Stop> {
     match result {
         Err(Stop::Refuse(refusal)) => {
             let reason = match &refusal {
@@ -260,10 +258,10 @@ fn conclude(result: Result<u8, Stop>, out: &mut SendStream<Bytes>) -> Result<u8,
 /// The caller hung up.
 pub async fn finish(
     call: &Call,
-    out: &mut SendStream<Bytes>,
+    out: &mut SendStream,
     begin: Bytes,
     rest: Option<RecvStream>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
 ) -> Result<u8, Stop> {
     let mut timer = call.asked.deadline.map(|at| call.worker.wheel.arm(at));
     let mut idle = Idle::new(call.worker.wheel.clone());

@@ -14,18 +14,14 @@ use super::{
 };
 use crate::{
     health::{Outcome, outcome},
+    http2::{self, Fields, RecvStream, Response, client::RequestHead, server::ResponseHead},
     retry::{self, Failure},
     timer::Timer,
-    upstream::{Lease, Opened},
+    upstream::{Lease, Pool, Sent},
     worker::View,
 };
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
-use http::{HeaderMap, Response};
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use suiyue_proto::{
     reason::Reason,
     region::{self, Code},
@@ -35,7 +31,7 @@ use suiyue_proto::{
 const REQUEST_LIMIT: Duration = Duration::from_secs(3);
 /// Bytes of an answer that are held back.
 const HELD: usize = 64 << 10;
-/// Bytes that are handed to h2 whether or not the caller has opened its window.
+/// Bytes that are handed over whether or not the caller has opened its window.
 const PINNED: usize = 16 << 10;
 
 /// An answer, held back: complete, unless its body is longer than [`HELD`].
@@ -45,12 +41,12 @@ struct Held {
     body: Bytes,
     /// What is still to come; `None` once the trailers are there.
     rest: Option<RecvStream>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
 }
 
 impl Held {
     fn status(&self) -> u8 {
-        let headers = self.head.as_ref().map(Response::headers);
+        let headers = self.head.as_ref().map(|head| &head.headers);
         headers.map_or(2, |headers| answer::status_of(headers, self.trailers.as_ref()))
     }
 
@@ -68,9 +64,8 @@ impl Held {
 
     /// The node says itself when to come back.
     fn pushback(&self) -> bool {
-        let told = |map: &HeaderMap| map.contains_key(answer::PUSHBACK);
-        self.head.as_ref().is_some_and(|head| told(head.headers()))
-            || self.trailers.as_ref().is_some_and(told)
+        let told = |map: &Fields| map.contains_key(&answer::PUSHBACK);
+        self.head.as_ref().is_some_and(|head| told(&head.headers)) || self.trailers.as_ref().is_some_and(told)
     }
 }
 
@@ -128,7 +123,7 @@ async fn collect(call: &mut Call, mut body: RecvStream) -> Result<Bytes, Stop> {
         };
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|_| Stop::Gone)?;
-        let _ = body.flow_control().release_capacity(chunk.len());
+        body.release(chunk.len());
         message = joined(message, chunk);
         if message.len() > limit || message::framed_len(&message).is_some_and(|n| n > limit) {
             return Err(Reason::MessageTooLarge.into());
@@ -163,16 +158,14 @@ async fn attempt(
     message: &Bytes,
     course: &Course<'_>,
 ) -> Result<Result<Answered, Failure>, Stop> {
-    let Some((mut attempt, mut opened)) = call.open(view, chosen.vitals).await? else {
+    let send = |pool: &Pool, line, head: RequestHead<'_>| pool.send(line, head, message.clone());
+    let Some((mut attempt, mut sent)) = call.open(view, chosen.vitals, send).await? else {
         return Ok(Err(Failure::NotSent));
     };
-    if opened.body.send_data(message.clone(), true).is_err() {
-        return Ok(Err(Failure::Lost));
-    }
     let mut held = Held::default();
-    if let Err(failed) = hold(call, &mut opened, &mut held, &attempt, course).await {
+    if let Err(failed) = hold(call, &mut sent, &mut held, &attempt, course).await {
         if matches!(failed, Failed::Late | Failed::TryAnother | Failed::Stalled) {
-            opened.lease.gave_up(attempt.sent, call.now);
+            sent.lease.gave_up(attempt.sent, call.now);
         }
         return match failed {
             Failed::Gone => Err(Stop::Gone),
@@ -200,7 +193,7 @@ async fn attempt(
         Some(failure) if course.pays(call, failure) => Some(failure),
         _ => None,
     };
-    Ok(invites.map_or(Ok(Answered { held, attempt, lease: opened.lease }), Err))
+    Ok(invites.map_or(Ok(Answered { held, attempt, lease: sent.lease }), Err))
 }
 
 /// Counts what the answer says about the endpoint; its status.
@@ -229,27 +222,27 @@ enum Failed {
     /// The connection is stalled, and the call may move.
     Stalled,
     /// The stream or the connection broke.
-    Broken(h2::Error),
+    Broken(http2::Error),
 }
 
 /// Holds the answer back, until its end or [`HELD`] bytes. When the time for one try is over and there is
 /// no token for another, it goes on waiting until the deadline.
 async fn hold(
     call: &mut Call,
-    opened: &mut Opened,
+    sent: &mut Sent,
     held: &mut Held,
     attempt: &Try,
     course: &Course<'_>,
 ) -> Result<(), Failed> {
     let mut alarms = Alarms::of(call, attempt, course);
     loop {
-        let mut timer = alarms.next(call).map(|at| call.worker.wheel.arm_in(at, opened.lease.group()));
-        match receive(call, &mut timer, opened, held).await {
+        let mut timer = alarms.next(call).map(|at| call.worker.wheel.arm_in(at, sent.lease.group()));
+        match receive(call, &mut timer, sent, held).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => return Err(Failed::Broken(error)),
             Err(Interrupt::Gone) => return Err(Failed::Gone),
             Err(Interrupt::TimeUp) => {
-                if let Some(failed) = alarms.ring(call, opened, attempt, course) {
+                if let Some(failed) = alarms.ring(call, &sent.lease, attempt, course) {
                     return Err(failed);
                 }
             }
@@ -280,9 +273,9 @@ impl Alarms {
     }
 
     /// One of them rings, or the connection was found stalled.
-    fn ring(&mut self, call: &Call, opened: &Opened, attempt: &Try, course: &Course<'_>) -> Option<Failed> {
+    fn ring(&mut self, call: &Call, lease: &Lease, attempt: &Try, course: &Course<'_>) -> Option<Failed> {
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= call.now).is_some();
-        if opened.lease.is_stalled() && !std::mem::replace(&mut self.looked, true) && course.can_move(call) {
+        if lease.is_stalled() && !std::mem::replace(&mut self.looked, true) && course.can_move(call) {
             return Some(Failed::Stalled);
         }
         if call.asked.deadline.is_some_and(|at| at <= call.now) {
@@ -292,7 +285,7 @@ impl Alarms {
             return Some(Failed::TryAnother);
         }
         if due(&mut self.overdue) {
-            opened.lease.overdue(attempt.sent);
+            lease.overdue(attempt.sent);
         }
         None
     }
@@ -302,17 +295,17 @@ impl Alarms {
 async fn receive(
     call: &mut Call,
     timer: &mut Option<Timer>,
-    opened: &mut Opened,
+    sent: &mut Sent,
     held: &mut Held,
-) -> Result<Result<(), h2::Error>, Interrupt> {
+) -> Result<Result<(), http2::Error>, Interrupt> {
     if held.head.is_none() {
-        let response = call.wait(timer, |cx| Pin::new(&mut opened.response).poll(cx)).await?;
+        let response = call.wait(timer, |cx| sent.response.poll_response(cx)).await?;
         match response {
             Ok(response) => {
-                opened.lease.answered();
-                let (head, stream) = response.into_parts();
-                held.head = Some(Response::from_parts(head, ()));
-                held.rest = Some(stream);
+                sent.lease.answered();
+                let Response { status, headers, body } = response;
+                held.head = Some(Response { status, headers, body: () });
+                held.rest = Some(body);
             }
             Err(error) => return Ok(Err(error)),
         }
@@ -324,7 +317,7 @@ async fn receive(
             Some(Err(error)) => return Ok(Err(error)),
             None => break,
         };
-        let _ = stream.flow_control().release_capacity(chunk.len());
+        stream.release(chunk.len());
         held.body = joined(std::mem::take(&mut held.body), chunk);
         if held.body.len() > HELD {
             return Ok(Ok(()));
@@ -359,22 +352,17 @@ async fn deliver(
     let Answered { held, attempt, lease: _lease } = answered;
     let mut code = held.status();
     let Held { head, body, rest, trailers } = held;
-    let mut head = head.ok_or(Reason::UpstreamProtocol)?;
+    let head = head.ok_or(Reason::UpstreamProtocol)?;
     let plan = view.snapshot.generation_value.as_ref();
     let origin = Origin { target: chosen.target, reason: chosen.reason, attempt: attempts, plan };
-    origin.stamp(head.headers_mut());
-    let empty = body.is_empty() && trailers.is_none() && rest.is_none();
-    let mut out = call.respond.send_response(head, empty).map_err(|_| Stop::Gone)?;
+    let stamp = origin.stamp();
+    let head = ResponseHead { status: head.status, headers: &head.headers, extra: stamp.as_slice() };
     if rest.is_some() || body.len() > PINNED {
+        let mut out = call.respond.send_response(head, false).map_err(|_| Stop::Gone)?;
         code = stream::finish(call, &mut out, body, rest, trailers).await?;
         call.now = Instant::now();
-    } else if !empty {
-        if !body.is_empty() {
-            out.send_data(body, trailers.is_none()).map_err(|_| Stop::Gone)?;
-        }
-        if let Some(trailers) = trailers {
-            out.send_trailers(trailers).map_err(|_| Stop::Gone)?;
-        }
+    } else {
+        call.respond.send_whole(head, body, trailers).map_err(|_| Stop::Gone)?;
     }
     call.count(&attempt, origin, code);
     Ok(())

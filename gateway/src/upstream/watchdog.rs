@@ -18,6 +18,7 @@
 //! The border to the transport: bytes read bump [`Pulse::read`], and [`Pinger`] sends a ping and says
 //! when it was answered.
 
+use crate::http2::PingPong;
 use std::{
     cell::Cell,
     io,
@@ -116,29 +117,26 @@ impl Pulse {
 }
 
 /// Sends pings on one connection, one at a time.
-pub(crate) struct Pinger(Option<h2::PingPong>);
+pub(crate) struct Pinger(PingPong);
 
 impl Pinger {
-    /// The pinger of a connection; `None` where it cannot be pinged.
-    pub(crate) const fn new(inner: Option<h2::PingPong>) -> Self {
+    /// The pinger of a connection.
+    pub(crate) const fn new(inner: PingPong) -> Self {
         Self(inner)
     }
 
-    fn send(&mut self) {
-        if let Some(inner) = &mut self.0 {
-            let _ = inner.send_ping(h2::Ping::opaque());
-        }
+    fn send(&self) {
+        self.0.send();
     }
 
-    /// The answer, if it is there by now.
-    fn answered(&mut self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        self.0.as_mut().is_some_and(|inner| inner.poll_pong(&mut cx).is_ready())
+    /// The answer is there by now.
+    fn answered(&self) -> bool {
+        self.0.is_answered()
     }
 }
 
 /// Watches until the connection is stalled.
-pub(crate) async fn stalls(pulse: Rc<Pulse>, mut pinger: Pinger) {
+pub(crate) async fn stalls(pulse: Rc<Pulse>, pinger: Pinger) {
     let mut dog = Watchdog::new(Instant::now());
     loop {
         pulse.wake.notified().await;
@@ -148,7 +146,7 @@ pub(crate) async fn stalls(pulse: Rc<Pulse>, mut pinger: Pinger) {
             if !pulse.is_watched(now) {
                 break;
             }
-            match dog.tick(now, pulse.look(&mut pinger)) {
+            match dog.tick(now, pulse.look(&pinger)) {
                 Action::None => {}
                 Action::Ping => pinger.send(),
                 Action::Stalled => {
@@ -162,7 +160,7 @@ pub(crate) async fn stalls(pulse: Rc<Pulse>, mut pinger: Pinger) {
 }
 
 impl Pulse {
-    fn look(&self, pinger: &mut Pinger) -> Look {
+    fn look(&self, pinger: &Pinger) -> Look {
         let reads = self.reads.get();
         Look {
             reads,

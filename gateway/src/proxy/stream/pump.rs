@@ -5,10 +5,11 @@
 //! unanswered stream so that it can be sent again.
 
 use super::super::{Stop, answer, message::Boundaries};
-use crate::timer::{Timer, Wheel};
+use crate::{
+    http2::{Fields, RecvStream, SendStream},
+    timer::{Timer, Wheel},
+};
 use bytes::{Bytes, BytesMut};
-use h2::{RecvStream, SendStream};
-use http::HeaderMap;
 use std::{
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -101,7 +102,7 @@ impl Up {
     pub fn poll_pump(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut SendStream<Bytes>,
+        to: &mut SendStream,
         idle: &mut Idle,
     ) -> Poll<Result<(), Broken>> {
         loop {
@@ -118,7 +119,7 @@ impl Up {
                 }
                 continue;
             }
-            let Some(n) = ready!(poll_room(cx, to, self.chunk.len())) else {
+            let Some(n) = ready!(to.poll_room(cx, self.chunk.len())) else {
                 return Poll::Ready(self.stop_if(true));
             };
             let part = self.chunk.split_to(n);
@@ -130,7 +131,7 @@ impl Up {
             idle.touch();
             let back = n.min(self.owed);
             self.owed -= back;
-            let _ = self.body.flow_control().release_capacity(back);
+            self.body.release(back);
             if end {
                 self.ended = true;
                 return Poll::Ready(Ok(()));
@@ -155,7 +156,7 @@ impl Up {
 pub struct Down {
     /// What is still to come; `None`: `chunk` and `trailers` are all.
     body: Option<RecvStream>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     chunk: Bytes,
     /// Capacity of `chunk` that the node has not got back yet.
     owed: usize,
@@ -165,7 +166,7 @@ pub struct Down {
 impl Down {
     /// An answer that begins with `begin`, goes on with `body`, or ends with `trailers`.
     #[must_use]
-    pub const fn new(body: Option<RecvStream>, begin: Bytes, trailers: Option<HeaderMap>) -> Self {
+    pub const fn new(body: Option<RecvStream>, begin: Bytes, trailers: Option<Fields>) -> Self {
         Self { body, trailers, chunk: begin, owed: 0, data_ended: false }
     }
 
@@ -173,12 +174,12 @@ impl Down {
     pub fn poll_pump(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut SendStream<Bytes>,
+        to: &mut SendStream,
         idle: &mut Idle,
     ) -> Poll<Result<u8, Stop>> {
         loop {
             if !self.chunk.is_empty() {
-                let Some(n) = ready!(poll_room(cx, to, self.chunk.len())) else {
+                let Some(n) = ready!(to.poll_room(cx, self.chunk.len())) else {
                     return Poll::Ready(Err(Stop::Gone));
                 };
                 if to.send_data(self.chunk.split_to(n), false).is_err() {
@@ -188,7 +189,7 @@ impl Down {
                 let back = n.min(self.owed);
                 self.owed -= back;
                 if let Some(body) = &mut self.body {
-                    let _ = body.flow_control().release_capacity(back);
+                    body.release(back);
                 }
                 continue;
             }
@@ -214,24 +215,6 @@ impl Down {
                     self.chunk = chunk;
                 }
             }
-        }
-    }
-}
-
-/// Bytes that may be sent now, at least one; `None`: the stream is closed.
-pub fn poll_room(cx: &mut Context<'_>, to: &mut SendStream<Bytes>, wanted: usize) -> Poll<Option<usize>> {
-    loop {
-        let room = to.capacity();
-        if room > 0 {
-            return Poll::Ready(Some(room.min(wanted)));
-        }
-        to.reserve_capacity(wanted);
-        if to.capacity() > 0 {
-            continue;
-        }
-        match ready!(to.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Poll::Ready(None),
         }
     }
 }

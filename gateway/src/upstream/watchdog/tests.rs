@@ -1,6 +1,7 @@
 //! A connection with a clock of its own: every ten milliseconds a look.
 
 use super::*;
+use crate::http2;
 
 struct World {
     dog: Watchdog,
@@ -100,7 +101,14 @@ fn a_late_tick_voids_what_was_measured() {
 #[tokio::test(start_paused = true)]
 async fn nobody_looks_while_nothing_is_overdue() {
     let pulse = Rc::new(Pulse::default());
-    let watching = stalls(pulse.clone(), Pinger::new(None));
+    let config = http2::Config {
+        stream_window: 1 << 16,
+        connection_window: 1 << 16,
+        streams: 1,
+        header_list: 1 << 13,
+    };
+    let (_, connection) = http2::client::handshake(tokio::io::duplex(64).0, config);
+    let watching = stalls(pulse.clone(), Pinger::new(connection.ping_pong()));
     tokio::pin!(watching);
     let idle = tokio::time::timeout(Duration::from_secs(3600), &mut watching).await;
     assert!(idle.is_err() && !pulse.is_stalled());

@@ -1,0 +1,537 @@
+//! Ours against ours, and ours against the `h2` crate in both roles: every shape of a call.
+
+use super::{config, raw::PLAIN, run};
+use crate::http2::{self, Config, Error, Fields, Reason, RecvStream, SendStream, client, server};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use std::future::poll_fn;
+use tokio::{
+    io::{DuplexStream, duplex},
+    task::spawn_local,
+};
+
+/// A whole answer.
+#[derive(Debug, PartialEq, Eq, Clone)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+/// Why there is none, in words that both implementations share.
+#[derive(Debug, PartialEq, Eq, Clone)]
+enum Broken {
+    ResetByPeer(u32),
+    GoAwayByPeer(u32),
+    Other(String),
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        match error.reason() {
+            Some(reason) if error.is_remote() && error.is_reset() => Self::ResetByPeer(reason.into()),
+            Some(reason) if error.is_remote() && error.is_go_away() => Self::GoAwayByPeer(reason.into()),
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<h2::Error> for Broken {
+    fn from(error: h2::Error) -> Self {
+        match error.reason() {
+            Some(reason) if error.is_remote() && error.is_reset() => Self::ResetByPeer(reason.into()),
+            Some(reason) if error.is_remote() && error.is_go_away() => Self::GoAwayByPeer(reason.into()),
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Which implementation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ours,
+    H2,
+}
+
+const PAIRS: [(Kind, Kind); 3] = [(Kind::Ours, Kind::Ours), (Kind::Ours, Kind::H2), (Kind::H2, Kind::Ours)];
+
+#[derive(Clone)]
+enum Client {
+    Ours(client::SendRequest),
+    H2(h2::client::SendRequest<Bytes>),
+}
+
+impl Client {
+    async fn open(kind: Kind, io: DuplexStream, config: Config) -> Self {
+        match kind {
+            Kind::Ours => {
+                let (sender, connection) = client::handshake(io, config);
+                spawn_local(connection);
+                Self::Ours(sender)
+            }
+            Kind::H2 => {
+                let (sender, connection) = h2::client::Builder::new()
+                    .initial_window_size(config.stream_window)
+                    .initial_connection_window_size(config.connection_window)
+                    .max_header_list_size(config.header_list)
+                    .handshake(io)
+                    .await
+                    .unwrap();
+                spawn_local(connection);
+                Self::H2(sender)
+            }
+        }
+    }
+
+    async fn call(&self, path: &str, headers: HeaderMap, body: Vec<Bytes>) -> Result<Answer, Broken> {
+        match self {
+            Self::Ours(sender) => call_ours(sender, path, &Fields::from(&headers), body).await,
+            Self::H2(sender) => call_h2(sender.clone(), path, headers, body).await,
+        }
+    }
+}
+
+async fn call_ours(
+    sender: &client::SendRequest,
+    path: &str,
+    headers: &Fields,
+    mut body: Vec<Bytes>,
+) -> Result<Answer, Broken> {
+    let (authority, path) = (HeaderValue::from_static("test"), HeaderValue::from_str(path).unwrap());
+    let head = client::RequestHead { authority: &authority, path: &path, headers, extra: &[] };
+    let response = if body.len() <= 1 {
+        sender.send_whole(head, body.pop().unwrap_or_default())?
+    } else {
+        let (response, mut to) = sender.send_request(head, false)?;
+        spawn_local(async move {
+            for piece in body {
+                send_ours(&mut to, piece).await?;
+            }
+            to.send_data(Bytes::new(), true).ok()
+        });
+        response
+    };
+    let http2::Response { status, headers, body: mut from } = response.await?;
+    let body = read_ours(&mut from).await?;
+    let trailers = from.trailers().await?.map(HeaderMap::from);
+    Ok(Answer { status, headers: headers.into(), body, trailers })
+}
+
+async fn send_ours(to: &mut SendStream, mut data: Bytes) -> Option<()> {
+    while !data.is_empty() {
+        let n = poll_fn(|cx| to.poll_room(cx, data.len())).await?;
+        to.send_data(data.split_to(n), false).ok()?;
+    }
+    Some(())
+}
+
+async fn read_ours(from: &mut RecvStream) -> Result<Bytes, Error> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = from.data().await {
+        let piece = piece?;
+        from.release(piece.len());
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+async fn call_h2(
+    sender: h2::client::SendRequest<Bytes>,
+    path: &str,
+    headers: HeaderMap,
+    body: Vec<Bytes>,
+) -> Result<Answer, Broken> {
+    let mut request = Request::post(format!("http://test{path}")).body(()).unwrap();
+    *request.headers_mut() = headers;
+    let (response, mut to) = sender.ready().await?.send_request(request, body.is_empty())?;
+    let count = body.len();
+    for (at, piece) in body.into_iter().enumerate() {
+        to.send_data(piece, at + 1 == count)?;
+    }
+    let (head, mut from) = response.await?.into_parts();
+    let body = read_h2(&mut from).await?;
+    let trailers = from.trailers().await?;
+    Ok(Answer { status: head.status, headers: head.headers, body, trailers })
+}
+
+async fn read_h2(from: &mut h2::RecvStream) -> Result<Bytes, h2::Error> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = from.data().await {
+        let piece = piece?;
+        from.flow_control().release_capacity(piece.len())?;
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+/// What the server does with a path.
+fn answer_to(path: &str, asked: &HeaderMap) -> (HeaderMap, Option<usize>, Option<HeaderMap>) {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+    for (name, value) in asked.iter().filter(|(name, _)| name.as_str().starts_with("x-")) {
+        headers.append(name, value.clone());
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    match path {
+        "/trailers-only" => (headers, None, None),
+        "/no-trailers" => (headers, Some(1), None),
+        "/trailers-without-data" => (headers, Some(0), Some(trailers)),
+        _ => (headers, Some(1), Some(trailers)),
+    }
+}
+
+fn serve(kind: Kind, io: DuplexStream, config: Config) {
+    match kind {
+        Kind::Ours => drop(spawn_local(async move {
+            let mut connection = server::handshake(io, config).await.unwrap();
+            while let Some(Ok((head, body, respond))) = connection.accept().await {
+                spawn_local(serve_ours(head, body, respond));
+            }
+        })),
+        Kind::H2 => drop(spawn_local(async move {
+            let mut connection = h2::server::Builder::new()
+                .initial_window_size(config.stream_window)
+                .initial_connection_window_size(config.connection_window)
+                .max_header_list_size(config.header_list)
+                .max_concurrent_streams(config.streams)
+                .handshake(io)
+                .await
+                .unwrap();
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                spawn_local(serve_h2(request, respond));
+            }
+        })),
+    }
+}
+
+async fn serve_ours(
+    head: server::Head,
+    mut from: RecvStream,
+    mut respond: server::SendResponse,
+) -> Option<()> {
+    let path = head.path.to_str().ok()?;
+    match path {
+        "/hang" => return poll_fn(|cx| respond.poll_reset(cx).map(|_| None)).await,
+        "/reset" => {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return None;
+        }
+        "/early" => return respond.send_response(PLAIN, true).ok().map(|_| ()),
+        "/broken" => {
+            let mut to = respond.send_response(PLAIN, false).ok()?;
+            to.send_data(Bytes::from_static(b"half"), false).ok()?;
+            to.send_reset(Reason::INTERNAL_ERROR);
+            return None;
+        }
+        _ => {}
+    }
+    let (headers, times, trailers) = answer_to(path, &head.headers.clone().into());
+    let body = if path == "/pump" { Bytes::new() } else { read_ours(&mut from).await.ok()? };
+    let (headers, trailers) = (Fields::from(&headers), trailers.as_ref().map(Fields::from));
+    let response = server::ResponseHead { headers: &headers, ..PLAIN };
+    let Some(times) = times else { return respond.send_response(response, true).ok().map(|_| ()) };
+    if body.len() < 1000 && path != "/pump" {
+        let body = if times == 0 { Bytes::new() } else { body };
+        return respond.send_whole(response, body, trailers).ok();
+    }
+    let mut to = respond.send_response(response, false).ok()?;
+    if path == "/pump" {
+        while let Some(piece) = from.data().await {
+            let piece = piece.ok()?;
+            let len = piece.len();
+            send_ours(&mut to, piece).await?;
+            from.release(len);
+        }
+    }
+    send_ours(&mut to, body).await?;
+    match trailers {
+        Some(trailers) => to.send_trailers(trailers).ok(),
+        None => to.send_data(Bytes::new(), true).ok(),
+    }
+}
+
+async fn serve_h2(
+    request: Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+) -> Option<()> {
+    let (head, mut from) = request.into_parts();
+    match head.uri.path() {
+        "/hang" => return poll_fn(|cx| respond.poll_reset(cx).map(|_| None)).await,
+        "/reset" => {
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            return None;
+        }
+        "/early" => return respond.send_response(Response::new(()), true).ok().map(|_| ()),
+        "/broken" => {
+            let mut to = respond.send_response(Response::new(()), false).ok()?;
+            to.send_data(Bytes::from_static(b"half"), false).ok()?;
+            // It would overtake the data.
+            tokio::task::yield_now().await;
+            to.send_reset(h2::Reason::INTERNAL_ERROR);
+            return None;
+        }
+        _ => {}
+    }
+    let (headers, times, trailers) = answer_to(head.uri.path(), &head.headers);
+    let body = if head.uri.path() == "/pump" { Bytes::new() } else { read_h2(&mut from).await.ok()? };
+    let mut response = Response::new(());
+    *response.headers_mut() = headers;
+    let mut to = respond.send_response(response, times.is_none()).ok()?;
+    let times = times?;
+    if head.uri.path() == "/pump" {
+        while let Some(piece) = from.data().await {
+            let piece = piece.ok()?;
+            from.flow_control().release_capacity(piece.len()).ok()?;
+            to.send_data(piece, false).ok()?;
+        }
+    }
+    if times > 0 {
+        to.send_data(body, trailers.is_none()).ok()?;
+    }
+    trailers.map_or(Some(()), |trailers| to.send_trailers(trailers).ok())
+}
+
+/// Runs a test for every pair, over a pipe that holds a little and one that holds much, with windows
+/// that are small and large.
+fn each<F: AsyncFn(Client)>(test: F) {
+    for (client, server) in PAIRS {
+        for pipe in [61, 1 << 20] {
+            for window in [100, 64 << 10] {
+                let config = Config { stream_window: window, connection_window: 65_535, ..config() };
+                run(async {
+                    let (left, right) = duplex(pipe);
+                    serve(server, right, config);
+                    let client = Client::open(client, left, config).await;
+                    test(client).await;
+                });
+            }
+        }
+    }
+}
+
+fn fields(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+    }
+    map
+}
+
+fn data(n: usize) -> Bytes {
+    (0..n).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>().into()
+}
+
+#[test]
+fn unary_calls_come_back_whole() {
+    each(async |client| {
+        let headers = fields(&[("x-one", "1"), ("x-two", "a"), ("x-two", "b"), ("te", "trailers")]);
+        for n in [0, 1, 123, 5_000] {
+            let answer = client.call("/echo", headers.clone(), vec![data(n)]).await.unwrap();
+            assert_eq!((answer.status, &answer.body), (StatusCode::OK, &data(n)));
+            assert_eq!(answer.headers.get_all("x-two").iter().collect::<Vec<_>>(), ["a", "b"]);
+            assert_eq!(answer.trailers.unwrap()["grpc-status"], "0");
+        }
+    });
+}
+
+#[test]
+fn answers_without_data_or_trailers_are_answers() {
+    each(async |client| {
+        let answer = client.call("/trailers-only", HeaderMap::new(), vec![data(9)]).await.unwrap();
+        assert_eq!((answer.body.len(), answer.trailers), (0, None));
+        let answer = client.call("/no-trailers", HeaderMap::new(), vec![data(9)]).await.unwrap();
+        assert_eq!((answer.body.len(), answer.trailers), (9, None));
+        let answer = client.call("/trailers-without-data", HeaderMap::new(), vec![data(9)]).await.unwrap();
+        assert_eq!((answer.body.len(), answer.trailers.is_some()), (0, true));
+    });
+}
+
+#[test]
+fn much_passes_through_small_windows() {
+    each(async |client| {
+        let body: Vec<Bytes> = (0..10).map(|i| data(10_000 + i)).collect();
+        let whole: Bytes = body.concat().into();
+        for path in ["/echo", "/pump"] {
+            let answer = client.call(path, HeaderMap::new(), body.clone()).await.unwrap();
+            assert!(answer.body == whole, "{path}: {} of {} bytes", answer.body.len(), whole.len());
+            assert_eq!(answer.trailers.unwrap()["grpc-status"], "0");
+        }
+    });
+}
+
+#[test]
+fn calls_run_at_the_same_time() {
+    each(async |client| {
+        let calls = (0..90).map(|i| {
+            let client = client.clone();
+            async move {
+                let headers = fields(&[("x-number", &i.to_string())]);
+                let answer = client.call("/echo", headers, vec![data(i * 37)]).await.unwrap();
+                assert!(answer.body == data(i * 37) && answer.headers["x-number"] == i.to_string());
+            }
+        });
+        join_all(calls).await;
+    });
+}
+
+#[test]
+fn headers_may_be_longer_than_a_frame() {
+    each(async |client| {
+        let long = "v".repeat(20_000);
+        let headers = fields(&[("x-long", &long), ("x-short", "1")]);
+        let answer = client.call("/echo", headers, vec![data(10)]).await.unwrap();
+        assert!(answer.headers["x-long"] == *long && answer.headers["x-short"] == "1");
+    });
+}
+
+#[test]
+fn resets_arrive_with_their_reason() {
+    each(async |client| {
+        let refused = client.call("/reset", HeaderMap::new(), vec![data(10)]).await;
+        assert_eq!(refused, Err(Broken::ResetByPeer(7)));
+        let broken = client.call("/broken", HeaderMap::new(), vec![data(10)]).await;
+        assert_eq!(broken, Err(Broken::ResetByPeer(2)));
+        // The connection goes on.
+        client.call("/echo", HeaderMap::new(), vec![data(10)]).await.unwrap();
+    });
+}
+
+#[test]
+fn an_answer_may_come_before_the_end_of_the_request() {
+    each(async |client| {
+        let answer = client.call("/early", HeaderMap::new(), vec![data(10), data(200_000)]).await;
+        // The answer is there, whether or not the reset that follows it is.
+        if let Ok(answer) = answer {
+            assert_eq!(answer.status, StatusCode::OK);
+        }
+        client.call("/echo", HeaderMap::new(), vec![data(10)]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_call_that_nobody_waits_for_is_reset() {
+    each(async |client| {
+        for _ in 0..20 {
+            let mut call = Box::pin(client.call("/hang", HeaderMap::new(), vec![data(10)]));
+            assert!(futures_util::poll!(&mut call).is_pending());
+            tokio::task::yield_now().await;
+            drop(call);
+        }
+        client.call("/echo", HeaderMap::new(), vec![data(10)]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_client_keeps_to_the_servers_limit_of_streams() {
+    run(async {
+        let (left, right) = duplex(1 << 16);
+        serve(Kind::H2, right, Config { streams: 3, ..config() });
+        let Client::Ours(sender) = Client::open(Kind::Ours, left, config()).await else { unreachable!() };
+        let client = Client::Ours(sender.clone());
+        client.call("/echo", HeaderMap::new(), vec![data(1)]).await.unwrap();
+        assert_eq!(sender.current_max_send_streams(), 3);
+        let mut hanging: Vec<_> =
+            (0..3).map(|_| Box::pin(client.call("/hang", HeaderMap::new(), vec![data(1)]))).collect();
+        for call in &mut hanging {
+            assert!(futures_util::poll!(call).is_pending());
+        }
+        assert_eq!(sender.has_room(), Ok(false));
+        drop(hanging);
+        assert_eq!(sender.has_room(), Ok(true));
+        client.call("/echo", HeaderMap::new(), vec![data(1)]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_goes_away_finishes_what_it_has() {
+    for client_kind in [Kind::Ours, Kind::H2] {
+        run(async {
+            let (left, right) = duplex(1 << 16);
+            let (go, gone) = tokio::sync::oneshot::channel::<()>();
+            let server = spawn_local(async move {
+                let mut connection = server::handshake(right, config()).await.unwrap();
+                let (_, request, mut respond) = connection.accept().await.unwrap().unwrap();
+                connection.graceful_shutdown();
+                spawn_local(async move {
+                    gone.await.unwrap();
+                    respond.send_whole(PLAIN, Bytes::from_static(b"late"), None).unwrap();
+                    drop(request);
+                });
+                assert!(connection.accept().await.is_none());
+            });
+            let client = Client::open(client_kind, left, config()).await;
+            let first = client.clone();
+            let first = spawn_local(async move { first.call("/one", HeaderMap::new(), vec![data(1)]).await });
+            // Until GOAWAY has come.
+            while match &client {
+                Client::Ours(sender) => sender.has_room().is_ok(),
+                Client::H2(sender) => futures_util::poll!(Box::pin(sender.clone().ready())).is_pending(),
+            } {
+                tokio::task::yield_now().await;
+                if matches!(&client, Client::H2(_)) {
+                    break;
+                }
+            }
+            go.send(()).unwrap();
+            assert_eq!(first.await.unwrap().unwrap().body, "late");
+            server.await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn streams_above_the_last_of_a_goaway_were_not_processed() {
+    run(async {
+        let (left, right) = duplex(1 << 16);
+        let server = spawn_local(async move {
+            let mut connection = h2::server::handshake(right).await.unwrap();
+            let (_request, _respond) = connection.accept().await.unwrap().unwrap();
+            connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+            let _ = poll_fn(|cx| connection.poll_closed(cx)).await;
+        });
+        let client = Client::open(Kind::Ours, left, config()).await;
+        let broken = client.call("/hang", HeaderMap::new(), vec![data(1)]).await.unwrap_err();
+        assert!(!matches!(broken, Broken::ResetByPeer(_)), "{broken:?}");
+        server.await.unwrap();
+    });
+}
+
+#[test]
+fn a_ping_is_answered() {
+    for server in [Kind::Ours, Kind::H2] {
+        run(async {
+            let (left, right) = duplex(1 << 16);
+            serve(server, right, config());
+            let (sender, connection) = client::handshake(left, config());
+            let mut pinger = connection.ping_pong();
+            let connection = spawn_local(connection);
+            pinger.ping().await.unwrap();
+            pinger.ping().await.unwrap();
+            drop(sender);
+            // Nobody can use the connection any more: it ends, and pings say so.
+            connection.await.unwrap().unwrap();
+            assert!(pinger.ping().await.is_err());
+        });
+    }
+}
+
+#[test]
+fn a_lost_connection_breaks_its_calls() {
+    run(async {
+        let (left, right) = duplex(1 << 16);
+        let server = spawn_local(async move {
+            let mut connection = http2::server::handshake(right, config()).await.unwrap();
+            let _call = connection.accept().await.unwrap().unwrap();
+        });
+        let (sender, connection) = client::handshake(left, config());
+        let connection = spawn_local(connection);
+        let client = Client::Ours(sender.clone());
+        let broken = client.call("/hang", HeaderMap::new(), vec![data(1)]).await.unwrap_err();
+        assert!(matches!(broken, Broken::Other(_) | Broken::ResetByPeer(_)), "{broken:?}");
+        assert!(connection.await.unwrap().is_err() && sender.has_room().is_err());
+        server.await.unwrap();
+    });
+}
