@@ -54,6 +54,9 @@ pub enum Error {
     /// The registry's addresses cannot be used. A registry that is away is no error.
     #[error("registry")]
     Registry(#[from] registry::Error),
+    /// The state directory cannot be used.
+    #[error("state_dir")]
+    State(#[from] registry::last_known_good::Error),
     /// A worker thread cannot be started.
     #[error("a worker thread cannot be started")]
     Worker(#[source] std::io::Error),

@@ -39,6 +39,8 @@ pub struct Config {
     pub workers: usize,
     /// Region of calls that name none.
     pub default_region: Option<u32>,
+    /// Where the gateway keeps what it must know at its next start; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
     /// The registry.
     pub registry: Registry,
     /// Who may register: region and token.
@@ -77,6 +79,8 @@ pub struct Overrides {
     pub admin: Option<String>,
     /// Worker threads.
     pub workers: Option<usize>,
+    /// State directory.
+    pub state_dir: Option<PathBuf>,
     /// Region of calls that name none.
     pub default_region: Option<u32>,
     /// etcd members; not empty: the registry is etcd.
@@ -163,6 +167,7 @@ impl Config {
             control,
             admin: address(&source, "admin", file.admin.as_ref(), overrides.admin.as_deref(), 8442)?,
             workers: workers(&source, &file, overrides)?,
+            state_dir: overrides.state_dir.clone().or_else(|| file.state_dir.clone()),
             default_region: default_region(&source, &file, overrides)?,
             registry: registry(&source, &file, overrides)?,
             join: nodes::join(&source, &file)?,

@@ -118,17 +118,18 @@ impl OperatorService for Operator {
 impl Operator {
     fn table_info(&self, snapshot: &Snapshot) -> v1::TableInfo {
         let table = &snapshot.table;
-        let confirmed = self.followed.as_ref().and_then(|followed| followed.freshness().confirmed);
+        let age = self.followed.as_ref().and_then(|followed| followed.freshness().age());
         v1::TableInfo {
             gateway: self.gateway.clone(),
             source: match table.source {
                 Source::Static => v1::TableSource::Static,
                 Source::Etcd => v1::TableSource::Etcd,
                 Source::Embedded => v1::TableSource::Embedded,
+                Source::LastKnownGood => v1::TableSource::LastKnownGood,
             }
             .into(),
             revision: table.revision,
-            age_ms: confirmed.map_or(0, |at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             plan: snapshot.generation,
             quarantined: table
                 .quarantined

@@ -15,6 +15,7 @@ pub mod policy;
 
 pub mod fold;
 pub mod follow;
+pub mod last_known_good;
 
 #[cfg(test)]
 pub(crate) mod suite;
@@ -135,4 +136,8 @@ pub trait Registry: Send + Sync + 'static {
     fn keep_alive(&self, lease: i64) -> BoxFuture<'_, Result<(), Error>>;
     /// Ends a lease and deletes its keys.
     fn revoke(&self, lease: i64) -> BoxFuture<'_, Result<(), Error>>;
+    /// The cluster that answered last, where the store has such a thing; 0: not known.
+    fn cluster(&self) -> u64 {
+        0
+    }
 }

@@ -21,6 +21,8 @@ pub enum Source {
     Etcd,
     /// The registry inside this process.
     Embedded,
+    /// The copy of the registry on this gateway's disk: etcd has not been heard of since the start.
+    LastKnownGood,
 }
 
 /// The federation as one gateway knows it.

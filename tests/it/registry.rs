@@ -1,6 +1,8 @@
 //! What do the gateways know when nodes, leases, gateways or etcd itself come and go?
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use std::time::Instant;
+use suiyue_proto::v1::TableSource;
 use suiyue_tests::{
     client::{framed, request},
     eventually::eventually,
@@ -155,4 +157,37 @@ async fn a_frozen_etcd_disturbs_no_call() -> anyhow::Result<()> {
         assert_eq!(answer.code(), Some(tonic::Code::Ok), "{answer:?}");
     }
     federation.etcd()?.signal(Signal::CONT)
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_without_etcd_serves_what_it_knew() -> anyhow::Result<()> {
+    let mut federation = city_and_province().await?;
+    federation.etcd()?.stop();
+    for gateway in &mut federation.gateways {
+        gateway.process.kill()?;
+    }
+    let started = Instant::now();
+    for gateway in &mut federation.gateways {
+        gateway.restart().await?;
+    }
+    let load = Load::start(&federation.data(), GUANGZHOU, 4, Mix::WithOnce);
+    load.reaches("city", 100).await?;
+    println!("both gateways started and 100 calls were answered within {:?}", started.elapsed());
+    for gateway in &federation.gateways {
+        let table = gateway.nodes().await?.table.context("an answer names its table")?;
+        assert_eq!(table.source(), TableSource::LastKnownGood);
+        assert!(table.age_ms > 0 && table.revision > 0, "{table:?}");
+    }
+    // etcd comes back, and its word counts again.
+    federation.etcd()?.resume().await?;
+    for gateway in &federation.gateways {
+        eventually("the table comes from etcd", async || {
+            let source = gateway.nodes().await?.table.map(|table| table.source());
+            ensure!(source == Some(TableSource::Etcd), "{source:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    federation.settled().await?;
+    load.stop().await?.flawless()
 }

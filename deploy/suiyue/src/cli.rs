@@ -111,6 +111,9 @@ pub struct Gateway {
     /// Worker threads of the data path; default: one a core.
     #[arg(long, env = "SUIYUE_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: Option<u16>,
+    /// Directory for what the next start must know: copies of the registry.
+    #[arg(long, value_name = "DIR", env = "SUIYUE_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Region of calls that name none.
     #[arg(long, env = "SUIYUE_DEFAULT_REGION", value_name = "CODE")]
     pub default_region: Option<Code>,

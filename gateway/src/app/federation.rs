@@ -7,7 +7,7 @@ use super::{Addresses, Error};
 use crate::{
     config::{Config, Kind},
     registrar::{Registrar, Settings},
-    registry::{Registry, embedded::Embedded, etcd::Etcd, follow},
+    registry::{Registry, embedded::Embedded, etcd::Etcd, follow, last_known_good::LastKnownGood},
     table::{Source, Table},
 };
 use std::{
@@ -52,16 +52,25 @@ pub(super) async fn join(
     };
     let prefix = config.registry.prefix.clone();
     let stop_following = CancellationToken::new();
-    let (followed, following) = follow::follow(
-        registry.clone(),
-        prefix.clone(),
-        config.table.clone(),
+    let copies = copies(config)?;
+    let start = follow::Start {
+        registry: registry.clone(),
+        prefix: prefix.clone(),
+        base: config.table.clone(),
         source,
-        move |table| {
-            tables.send_replace(table);
-        },
-        stop_following.clone(),
-    );
+        copy: copies.as_ref().map(LastKnownGood::newest).transpose()?.flatten(),
+    };
+    let publish = move |table| drop(tables.send_replace(table));
+    let (followed, following) = follow::follow(start, publish, stop_following.clone());
+    let (status, stop) = (followed.clone(), stop_following.clone());
+    let keeping = async move {
+        if let Some(copies) = copies {
+            copies.keep(status, stop).await;
+        }
+    };
+    let following = async move {
+        tokio::join!(following, keeping);
+    };
     let settings = Settings {
         prefix,
         gateway_id: config.id.clone(),
@@ -86,6 +95,19 @@ pub(super) async fn count(followed: follow::Status, gateways: Arc<AtomicU32>, en
         }
     };
     ended.run_until_cancelled(counting).await.unwrap_or_default()
+}
+
+/// The copies of the registry on disk. Without them a start while etcd is away finds nobody.
+fn copies(config: &Config) -> Result<Option<LastKnownGood>, Error> {
+    let Some(dir) = &config.state_dir else {
+        if config.registry.kind == Kind::Etcd {
+            tracing::warn!(
+                "no state_dir is configured: while etcd is away this gateway cannot start with a table"
+            );
+        }
+        return Ok(None);
+    };
+    Ok(Some(LastKnownGood::open(&dir.join("registry"), config.registry.prefix.clone())?))
 }
 
 impl Joined {

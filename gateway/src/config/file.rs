@@ -4,6 +4,7 @@
 
 use crate::table::Check;
 use serde::Deserialize;
+use std::path::PathBuf;
 use toml::Spanned;
 
 /// The file.
@@ -15,6 +16,7 @@ pub struct File {
     pub(super) control: Option<Spanned<String>>,
     pub(super) admin: Option<Spanned<String>>,
     pub(super) workers: Option<Spanned<usize>>,
+    pub(super) state_dir: Option<PathBuf>,
     pub(super) default_region: Option<Spanned<u32>>,
     pub(super) registry: Registry,
     pub(super) join: Vec<Join>,

@@ -75,14 +75,14 @@ impl Gateway {
         });
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(tables.send_replace(table));
-        let (followed, following) = follow::follow(
-            Arc::new(registry.clone()),
-            Prefix::default(),
-            base(),
-            Source::Embedded,
-            publish,
-            shutdown.clone(),
-        );
+        let start = follow::Start {
+            registry: Arc::new(registry.clone()),
+            prefix: Prefix::default(),
+            base: base(),
+            source: Source::Embedded,
+            copy: None,
+        };
+        let (followed, following) = follow::follow(start, publish, shutdown.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(control.run(shutdown));
         tasks.spawn(following);

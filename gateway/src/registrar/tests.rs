@@ -9,7 +9,7 @@ use crate::{
         Change, Entry, Error, Listing, Outcome, Txn, Update,
         embedded::Embedded,
         etcd::tests::Server as Etcd,
-        follow::follow,
+        follow::{Start, follow},
         suite::{self, put, written},
     },
     table::Source,
@@ -48,8 +48,9 @@ impl Gateway {
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(publish.send_replace(table));
         let (prefix, source) = (Prefix::default(), Source::Embedded);
-        let (_, following) =
-            follow(registry.clone(), prefix.clone(), Table::default(), source, publish, shutdown.clone());
+        let (registry, base, copy) = (registry.clone(), Table::default(), None);
+        let start = Start { registry: registry.clone(), prefix: prefix.clone(), base, source, copy };
+        let (_, following) = follow(start, publish, shutdown.clone());
         tokio::spawn(following);
         let token = |region, token: &str| (Code::new(region).unwrap(), token.to_owned());
         let settings = Settings {

@@ -255,6 +255,10 @@ impl Registry for Etcd {
         async move { self.read(|mut client| async move { client.lease_revoke(lease).await.map(drop) }).await }
             .boxed()
     }
+
+    fn cluster(&self) -> u64 {
+        self.cluster.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]

@@ -7,22 +7,27 @@
 //! ```
 //!
 //! Losing the registry changes nothing: the last table stays, and only the next *successful* listing
-//! can take something out of it. The revision advances on events and on the store's own word, never
+//! can take something out of it. A gateway that starts while the registry is away begins with the copy
+//! on its disk ([`super::last_known_good`]). The revision advances on events and on the store's own word, never
 //! on a timeout.
 
 use super::{
     Change, Entry, Error, Listing, Registry, Update,
     fold::{Entries, Fold},
     keys::Prefix,
+    last_known_good::Saved,
 };
 use crate::table::{Source, Table};
 use rand::Rng as _;
 use std::{
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Back-off after a loss, with full jitter: from here …
@@ -31,6 +36,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A watch is not trusted for ever: list and compare this often, ± 20 %.
 const RELIST: Duration = Duration::from_secs(600);
+/// A registry that is away for this long needs a person.
+const ALARM: Duration = Duration::from_secs(3600);
 
 /// How fresh the table is.
 #[derive(Debug, Clone, Default)]
@@ -41,12 +48,35 @@ pub struct Freshness {
     pub confirmed: Option<Instant>,
     /// What went wrong since; `None` while all is well.
     pub error: Option<Error>,
+    /// When the copy was written that the table was made from, in milliseconds since 1970; `None` once
+    /// the registry itself was heard.
+    pub copied_unix_ms: Option<i64>,
+}
+
+impl Freshness {
+    /// Time since the registry last said that it is so, as far back as the copy on disk goes.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let copied = self.copied_unix_ms.map(|at| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            now.saturating_sub(Duration::from_millis(u64::try_from(at).unwrap_or(0)))
+        });
+        self.confirmed.map(|at| at.elapsed()).or(copied)
+    }
 }
 
 /// Lets others see what the follower knows. Clones see the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Status {
     known: Arc<Mutex<Known>>,
+    /// Counts up with every table that was made from what the registry said.
+    changes: watch::Sender<u64>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self { known: Arc::default(), changes: watch::Sender::new(0) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +84,7 @@ struct Known {
     prefix: Prefix,
     freshness: Freshness,
     entries: Entries,
+    cluster: u64,
 }
 
 impl Status {
@@ -83,23 +114,51 @@ impl Status {
         u32::try_from(present).unwrap_or(u32::MAX)
     }
 
+    /// Tells when the registry said something new; presence of gateways is nothing new.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// What is known now, for the disk.
+    pub(super) fn saved(&self, unix_ms: i64) -> Saved {
+        let known = self.known();
+        Saved {
+            cluster: known.cluster,
+            revision: known.freshness.revision,
+            unix_ms,
+            entries: known.entries.clone(),
+        }
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// What a follower starts with.
+pub struct Start {
+    /// The registry.
+    pub registry: Arc<dyn Registry>,
+    /// Where its keys begin.
+    pub prefix: Prefix,
+    /// Part of every table: what stands in the configuration.
+    pub base: Table,
+    /// How tables from this registry are labelled.
+    pub source: Source,
+    /// The copy on disk, from the last time.
+    pub copy: Option<Saved>,
+}
+
 /// Keeps the table until `shutdown`: the status, and the future that does the work.
 ///
-/// `publish` gets the first table after the first successful listing and another one after each
-/// change; `base` is part of each of them.
+/// `publish` gets a table made from the copy at once, if there is one, another one after the first
+/// successful listing, and another one after each change.
 pub fn follow(
-    registry: Arc<dyn Registry>,
-    prefix: Prefix,
-    base: Table,
-    source: Source,
+    start: Start,
     publish: impl FnMut(Arc<Table>),
     shutdown: CancellationToken,
 ) -> (Status, impl Future<Output = ()>) {
+    let Start { registry, prefix, base, source, copy } = start;
     let status = Status::default();
     status.known().prefix = prefix.clone();
     let follower = Follower {
@@ -108,9 +167,10 @@ pub fn follow(
         prefix,
         status: status.clone(),
         publish,
-        published: false,
+        listed: false,
+        alarmed: false,
     };
-    let run = async move { shutdown.run_until_cancelled(follower.run()).await.unwrap_or_default() };
+    let run = async move { shutdown.run_until_cancelled(follower.run(copy)).await.unwrap_or_default() };
     (status, run)
 }
 
@@ -120,11 +180,18 @@ struct Follower<P> {
     fold: Fold,
     status: Status,
     publish: P,
-    published: bool,
+    /// The registry itself was heard.
+    listed: bool,
+    /// It was said that the registry is away for long.
+    alarmed: bool,
 }
 
 impl<P: FnMut(Arc<Table>)> Follower<P> {
-    async fn run(mut self) {
+    async fn run(mut self, copy: Option<Saved>) {
+        if let Some(copy) = copy {
+            self.begin_with(copy);
+        }
+        let started = Instant::now();
         let mut backoff = BACKOFF_MIN;
         loop {
             let error = match self.round(&mut backoff).await {
@@ -136,8 +203,35 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
                 None => tracing::warn!(%error, "the registry is lost; the last table stays in force"),
                 Some(_) => tracing::debug!(%error, "the registry is still lost"),
             }
+            self.alarm(started, &error);
             tokio::time::sleep(jittered(backoff, 0.0..1.0)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Publishes what the registry said the last time, labelled.
+    fn begin_with(&mut self, copy: Saved) {
+        tracing::info!(
+            revision = copy.revision,
+            unix_ms = copy.unix_ms,
+            "the table is the last known good one, until the registry answers"
+        );
+        {
+            let mut known = self.status.known();
+            known.freshness.revision = copy.revision;
+            known.freshness.copied_unix_ms = Some(copy.unix_ms);
+            known.cluster = copy.cluster;
+            known.entries = copy.entries;
+        }
+        self.publish();
+    }
+
+    /// A person must act when the registry is away for long: calls go on, changes do not.
+    fn alarm(&mut self, started: Instant, error: &Error) {
+        let heard = self.status.freshness().confirmed.unwrap_or(started);
+        if !self.alarmed && heard.elapsed() >= ALARM {
+            self.alarmed = true;
+            tracing::error!(%error, "the registry has been away for an hour: calls go on, changes are not seen");
         }
     }
 
@@ -180,15 +274,25 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
                 listing.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect::<Entries>();
             let stale = std::mem::replace(&mut known.entries, fresh);
             let was_lost = known.freshness.error.is_some();
-            known.freshness =
-                Freshness { revision: listing.revision, confirmed: Some(Instant::now()), error: None };
+            let cluster = self.registry.cluster();
+            if known.cluster != 0 && known.cluster != cluster {
+                tracing::warn!(was = known.cluster, is = cluster, "another cluster of etcd answers");
+            }
+            known.cluster = cluster;
+            known.freshness = Freshness {
+                revision: listing.revision,
+                confirmed: Some(Instant::now()),
+                ..Freshness::default()
+            };
             if was_lost {
                 tracing::info!(revision = listing.revision, "the registry is back");
             }
             let shown = |(key, _): &(&String, &Entry)| !self.prefix.is_presence(key);
             !stale.iter().filter(shown).eq(known.entries.iter().filter(shown))
         };
-        if changed || !self.published {
+        self.alarmed = false;
+        let first = !std::mem::replace(&mut self.listed, true);
+        if changed || first {
             self.publish();
         }
     }
@@ -224,11 +328,15 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
     }
 
     fn publish(&mut self) {
-        self.published = true;
-        let table = {
+        let mut table = {
             let known = self.status.known();
             self.fold.table(&known.entries, known.freshness.revision)
         };
+        if self.listed {
+            self.status.changes.send_modify(|count| *count += 1);
+        } else {
+            table.source = Source::LastKnownGood;
+        }
         (self.publish)(Arc::new(table));
     }
 }

@@ -59,6 +59,7 @@ fn overrides(flags: &cli::Gateway) -> Overrides {
         control: flags.control.clone(),
         admin: flags.admin.clone(),
         workers: flags.workers.map(usize::from),
+        state_dir: flags.state_dir.clone(),
         default_region: flags.default_region.map(suiyue_proto::region::Code::get),
         etcd: flags.etcd.clone(),
         prefix: flags.prefix.clone(),

@@ -2,6 +2,7 @@ use super::*;
 use crate::registry::{
     Outcome, Txn,
     embedded::Embedded,
+    last_known_good::LastKnownGood,
     suite::{put, written},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -85,14 +86,20 @@ struct Following {
 }
 
 fn start() -> Following {
-    let registry = Arc::new(Cuttable { inner: Embedded::new(), cut: watch::Sender::new(false) });
+    start_with(Arc::new(Cuttable { inner: Embedded::new(), cut: watch::Sender::new(false) }), None)
+}
+
+fn start_with(registry: Arc<Cuttable>, copy: Option<Saved>) -> Following {
     let (publish, tables) = watch::channel(Arc::new(Table::default()));
     let shutdown = CancellationToken::new();
     let (status, run) = follow(
-        registry.clone(),
-        Prefix::default(),
-        Table::default(),
-        Source::Embedded,
+        Start {
+            registry: registry.clone(),
+            prefix: Prefix::default(),
+            base: Table::default(),
+            source: Source::Embedded,
+            copy,
+        },
         move |table| drop(publish.send_replace(table)),
         shutdown.clone(),
     );
@@ -170,4 +177,42 @@ async fn listing_again_does_not_publish_the_same_table() {
     following.tables.mark_unchanged();
     tokio::time::sleep(RELIST.mul_f64(1.3)).await;
     assert!(!following.tables.has_changed().unwrap());
+}
+
+fn key_of(entries: &[Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.key.as_str()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_the_registry_begins_with_the_copy_until_the_registry_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let copies = LastKnownGood::open(dir.path(), Prefix::default()).unwrap();
+
+    // A gateway that hears the registry writes a copy of what it hears.
+    let first = start();
+    let keeping = tokio::spawn(copies.clone().keep(first.status.clone(), first.shutdown.clone()));
+    let revision = written(&*first.registry, policy(440_100)).await;
+    let saved = loop {
+        match copies.newest().unwrap() {
+            Some(saved) if saved.revision == revision => break saved,
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    first.shutdown.cancel();
+    keeping.await.unwrap();
+
+    // The next one starts while the registry is away.
+    let registry = Arc::new(Cuttable { inner: Embedded::new(), cut: watch::Sender::new(true) });
+    let mut second = start_with(registry, Some(saved));
+    let table = second.tables.wait_for(|table| !table.policies.is_empty()).await.unwrap().clone();
+    assert_eq!((table.source, table.revision), (Source::LastKnownGood, revision));
+    assert_eq!(key_of(&second.status.entries()), ["/suiyue/v1/regions/440100"]);
+    assert!(second.status.freshness().age().is_some());
+
+    // The registry comes back, and is believed, whatever it says.
+    second.registry.cut.send_replace(false);
+    let table = second.tables.wait_for(|table| table.source == Source::Embedded).await.unwrap().clone();
+    assert!(table.policies.is_empty());
+    second.shutdown.cancel();
+    second.task.await.unwrap();
 }

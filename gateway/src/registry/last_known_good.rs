@@ -1,0 +1,275 @@
+//! What does a gateway start from while the registry is away?
+//!
+//! From the newest whole copy of the registry on its own disk. A copy is written when something has
+//! changed, at most once a second, under another name first and renamed when it is on the disk; five
+//! are kept. A copy that is torn or altered does not have its SHA-256 any more: it is passed over for
+//! the one before it, and the file is named in the log.
+//!
+//! A copy is never taken for the truth: it is published labelled, and the first successful listing
+//! replaces it.
+
+use super::{Entry, fold::Entries, follow::Status, keys::Prefix};
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use prost::Message as _;
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use suiyue_proto::v1;
+use tokio_util::sync::CancellationToken;
+
+/// Copies that are kept.
+const KEPT: usize = 5;
+/// Between two copies.
+const PACE: Duration = Duration::from_secs(1);
+/// What a file begins with: its kind, and the layout of the rest.
+const MAGIC: &[u8; 8] = b"suiyueR1";
+const SUFFIX: &str = ".registry";
+
+/// Why a copy cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory or a file in it cannot be read or written.
+    #[error("{path}", path = path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no copy, or not the one that was written.
+    #[error("{path}: {problem}", path = path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+/// What the registry said, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Cluster of etcd; 0: not known.
+    pub cluster: u64,
+    /// Revision.
+    pub revision: i64,
+    /// Milliseconds since 1970.
+    pub unix_ms: i64,
+    /// Everything below the prefix.
+    pub entries: Entries,
+}
+
+/// The copies of one gateway.
+#[derive(Debug, Clone)]
+pub struct LastKnownGood {
+    dir: PathBuf,
+    prefix: Prefix,
+}
+
+impl LastKnownGood {
+    /// Copies in this directory, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(dir: &Path, prefix: Prefix) -> Result<Self, Error> {
+        fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.to_owned(), source })?;
+        Ok(Self { dir: dir.to_owned(), prefix })
+    }
+
+    /// The newest copy that is whole and of the same prefix. Damaged ones are named in the log.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the directory cannot be read.
+    pub fn newest(&self) -> Result<Option<Saved>, Error> {
+        for path in self.files()?.into_iter().rev() {
+            match read(&path, &self.prefix) {
+                Ok(Some(saved)) => return Ok(Some(saved)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "a copy of the registry cannot be used"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes a copy, and forgets the oldest beyond [`KEPT`]. Returns when it is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the earlier copies are untouched then.
+    pub fn save(&self, saved: &Saved) -> Result<(), Error> {
+        let path = self.dir.join(format!("{:016}{SUFFIX}", saved.unix_ms));
+        let draft = path.with_extension("draft");
+        let io = |source| Error::Io { path: path.clone(), source };
+        write(&draft, &encode(saved, &self.prefix)).map_err(io)?;
+        fs::rename(&draft, &path).map_err(io)?;
+        // The name must be on the disk, too.
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+        let files = self.files()?;
+        for old in files.iter().rev().skip(KEPT) {
+            fs::remove_file(old).map_err(|source| Error::Io { path: old.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Paths of the copies, oldest first.
+    fn files(&self) -> Result<Vec<PathBuf>, Error> {
+        let io = |source| Error::Io { path: self.dir.clone(), source };
+        let mut files = Vec::new();
+        for file in fs::read_dir(&self.dir).map_err(io)? {
+            let path = file.map_err(io)?.path();
+            if path.to_str().is_some_and(|path| path.ends_with(SUFFIX)) {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// Writes a copy after each change until `shutdown`. A disk that fails is complained of once, and
+    /// has no effect on calls.
+    pub async fn keep(self, status: Status, shutdown: CancellationToken) {
+        let mut failed = false;
+        let mut changes = status.changes();
+        if *changes.borrow() > 0 {
+            changes.mark_changed();
+        }
+        while let Some(Ok(())) = shutdown.run_until_cancelled(changes.changed()).await {
+            let saved = status.saved(now_ms());
+            let keeper = self.clone();
+            let result = tokio::task::spawn_blocking(move || keeper.save(&saved)).await;
+            match result {
+                Ok(Ok(())) => failed = false,
+                Ok(Err(error)) if !failed => {
+                    failed = true;
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(
+                        error,
+                        "the registry cannot be copied to disk: a start without etcd would be empty"
+                    );
+                }
+                _ => {}
+            }
+            shutdown.run_until_cancelled(tokio::time::sleep(PACE)).await;
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn encode(saved: &Saved, prefix: &Prefix) -> Vec<u8> {
+    let entry = |entry: &Entry| v1::SavedEntry {
+        key: entry.key.clone(),
+        value: entry.value.clone(),
+        mod_revision: entry.mod_revision,
+        lease: entry.lease,
+    };
+    let message = v1::RegistrySnapshot {
+        prefix: prefix.root(),
+        cluster_id: saved.cluster,
+        revision: saved.revision,
+        saved_unix_ms: saved.unix_ms,
+        entries: saved.entries.values().map(entry).collect(),
+    };
+    let body = message.encode_to_vec();
+    [&MAGIC[..], digest(&SHA256, &body).as_ref(), &body].concat()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// `None`: a copy of another prefix.
+fn read(path: &Path, prefix: &Prefix) -> Result<Option<Saved>, Error> {
+    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let damaged = |problem| Error::Damaged { path: path.to_owned(), problem };
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("it is no copy of a registry"))?;
+    let (sum, body) = rest.split_at_checked(SHA256_OUTPUT_LEN).ok_or_else(|| damaged("it is cut off"))?;
+    if digest(&SHA256, body).as_ref() != sum {
+        return Err(damaged("its contents are not those that were written"));
+    }
+    let message = v1::RegistrySnapshot::decode(body).map_err(|_| damaged("it cannot be decoded"))?;
+    if message.prefix != prefix.root() {
+        return Ok(None);
+    }
+    let entry = |saved: v1::SavedEntry| {
+        let (mod_revision, lease) = (saved.mod_revision, saved.lease);
+        (saved.key.clone(), Entry { key: saved.key, value: saved.value, mod_revision, lease })
+    };
+    Ok(Some(Saved {
+        cluster: message.cluster_id,
+        revision: message.revision,
+        unix_ms: message.saved_unix_ms,
+        entries: message.entries.into_iter().map(entry).collect(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(unix_ms: i64) -> Saved {
+        let entry = |key: &str| Entry {
+            key: key.to_owned(),
+            value: "value".into(),
+            mod_revision: 7,
+            lease: i64::from(u32::MAX),
+        };
+        let entries = ["/suiyue/v1/a", "/suiyue/v1/b"].map(|key| (key.to_owned(), entry(key)));
+        Saved { cluster: 3, revision: 9, unix_ms, entries: entries.into() }
+    }
+
+    fn open(dir: &tempfile::TempDir) -> LastKnownGood {
+        LastKnownGood::open(&dir.path().join("registry"), Prefix::default()).unwrap()
+    }
+
+    #[test]
+    fn the_newest_copy_comes_back_and_five_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = open(&dir);
+        assert_eq!(keeper.newest().unwrap(), None);
+        for at in 1..=8 {
+            keeper.save(&saved(at)).unwrap();
+        }
+        assert_eq!(keeper.newest().unwrap(), Some(saved(8)));
+        assert_eq!(keeper.files().unwrap().len(), KEPT);
+    }
+
+    #[test]
+    fn a_damaged_copy_is_passed_over_for_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = open(&dir);
+        for at in 1..=2 {
+            keeper.save(&saved(at)).unwrap();
+        }
+        let newest = keeper.files().unwrap().pop().unwrap();
+        let whole = fs::read(&newest).unwrap();
+        // Every cut and every flipped bit is noticed.
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            for bad in [&whole[..at], &flipped] {
+                fs::write(&newest, bad).unwrap();
+                assert!(read(&newest, &Prefix::default()).is_err(), "at {at}");
+            }
+        }
+        assert_eq!(keeper.newest().unwrap(), Some(saved(1)));
+    }
+
+    #[test]
+    fn a_draft_is_no_copy_and_another_prefix_is_another_federation() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = open(&dir);
+        keeper.save(&saved(1)).unwrap();
+        fs::write(keeper.dir.join("0000000000000009.draft"), b"half").unwrap();
+        assert_eq!(keeper.newest().unwrap(), Some(saved(1)));
+        let other = LastKnownGood::open(&keeper.dir, "/other".parse().unwrap()).unwrap();
+        assert_eq!(other.newest().unwrap(), None);
+    }
+}
