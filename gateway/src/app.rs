@@ -172,6 +172,7 @@ impl Bound {
             prefix: config.registry.prefix.clone(),
         };
         let public = services::public(&operator, &shutdown);
+        let followed = operator.followed.clone();
         let private = services::control(operator, joined.as_ref().map(|joined| joined.registrar.service()));
         tasks.spawn(services::serve(control, private, stages.ended.clone()));
         if let Some(joined) = joined {
@@ -179,7 +180,8 @@ impl Bound {
         }
         let workers = Workers::start(&config, &public, &metrics, &snapshots, &stages)?;
         let has_registry = config.registry.kind != Kind::None;
-        let page = Admin { metrics: metrics.clone(), snapshots, has_registry, draining: shutdown.clone() };
+        let draining = shutdown.clone();
+        let page = Admin { metrics: metrics.clone(), snapshots, followed, has_registry, draining };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
         let accept =
             listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());

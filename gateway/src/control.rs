@@ -11,6 +11,7 @@ use crate::{
     plan::{self, NodeSignal, Signals},
     snapshot::Snapshot,
     table::{Endpoint, Node, Table},
+    telemetry::histogram::Histogram,
 };
 use ramp::Ramps;
 use std::{
@@ -37,6 +38,8 @@ const HISTORY: usize = 64;
 pub struct Snapshots {
     current: watch::Receiver<Arc<Snapshot>>,
     history: Arc<Mutex<VecDeque<Arc<Snapshot>>>>,
+    /// How long it took to make them, those included that changed nothing.
+    pub rebuilds: Arc<Histogram>,
 }
 
 impl Snapshots {
@@ -73,6 +76,7 @@ pub struct Control {
     slots: Vec<bool>,
     generation: u64,
     ramps: Ramps,
+    rebuilds: Arc<Histogram>,
 }
 
 struct Tracked {
@@ -92,7 +96,7 @@ impl Control {
     pub fn new(tables: watch::Receiver<Arc<Table>>, ramp: Duration) -> (Self, Snapshots) {
         let (publisher, current) = watch::channel(Arc::new(Snapshot::default()));
         let history = Arc::new(Mutex::new(VecDeque::new()));
-        let snapshots = Snapshots { current, history: history.clone() };
+        let snapshots = Snapshots { current, history: history.clone(), rebuilds: Arc::default() };
         let control = Self {
             tables,
             publisher,
@@ -102,6 +106,7 @@ impl Control {
             slots: Vec::new(),
             generation: 0,
             ramps: Ramps::new(ramp),
+            rebuilds: snapshots.rebuilds.clone(),
         };
         (control, snapshots)
     }
@@ -111,7 +116,9 @@ impl Control {
         // Without a registry nobody publishes tables: the static one stays.
         let mut fixed = false;
         loop {
+            let begun = Instant::now();
             self.rebuild();
+            self.rebuilds.observe(begun.elapsed());
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = self.tables.changed(), if !fixed => fixed = changed.is_err(),

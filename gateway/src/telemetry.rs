@@ -5,7 +5,10 @@
 //! [`Recent`], so that counting a call is a short scan and a few stores.
 
 pub mod exposition;
+pub mod histogram;
+mod verdicts;
 
+use crate::trace;
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -13,9 +16,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
-use suiyue_proto::method::Class;
+use suiyue_proto::{method::Class, verdict::Tally};
+use verdicts::{Judged, Verdicts};
 
 /// Why a call was answered by the node that answered it: the word in `suiyue-reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,13 +118,16 @@ impl Series {
 
 /// Series used recently, most used first.
 #[derive(Default)]
-pub struct Recent(RefCell<Vec<(u64, Arc<Series>)>>);
+pub struct Recent {
+    ends: RefCell<Vec<(u64, Arc<Series>)>>,
+    verdicts: RefCell<Vec<(u32, Arc<Judged>)>>,
+}
 
 impl Recent {
     /// Counts a call that ended at this node. `node` is empty for calls that reached none.
     pub fn count(&self, metrics: &Metrics, worker: usize, node: &Arc<str>, end: End, latency: Duration) {
         let key = end.packed();
-        let mut recent = self.0.borrow_mut();
+        let mut recent = self.ends.borrow_mut();
         if let Some(at) = recent.iter().position(|(known, _)| *known == key) {
             recent[at].1.count(latency);
             if at > 0 {
@@ -132,25 +139,48 @@ impl Recent {
         series.count(latency);
         recent.push((key, series));
     }
+
+    /// Counts what a node judged in an answer about a region.
+    pub fn count_verdicts(&self, metrics: &Metrics, worker: usize, at: (&Arc<str>, u32), tally: Tally) {
+        let mut recent = self.verdicts.borrow_mut();
+        if let Some((_, judged)) = recent.iter().find(|(region, _)| *region == at.1) {
+            return judged.count(tally);
+        }
+        let judged = metrics.verdicts.of(worker, at.0, at.1);
+        judged.count(tally);
+        recent.push((at.1, judged));
+    }
 }
 
 type Calls = HashMap<(Arc<str>, u64), Vec<(usize, Arc<Series>)>>;
 
 /// All numbers of a gateway.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     calls: Mutex<Calls>,
+    verdicts: Verdicts,
+    /// What became of traces and access log.
+    pub traces: Arc<trace::Counts>,
     /// Downstream connections open now, by worker.
     pub connections: Vec<Arc<std::sync::atomic::AtomicUsize>>,
     /// Connections turned away: too many, or not HTTP/2.
     pub refused_connections: AtomicU64,
+    /// When the gateway started.
+    pub started: SystemTime,
 }
 
 impl Metrics {
     /// Numbers of a gateway with so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { connections: (0..workers).map(|_| Arc::default()).collect(), ..Self::default() }
+        Self {
+            calls: Mutex::default(),
+            verdicts: Verdicts::default(),
+            traces: Arc::default(),
+            connections: (0..workers).map(|_| Arc::default()).collect(),
+            refused_connections: AtomicU64::new(0),
+            started: SystemTime::now(),
+        }
     }
 
     fn series(&self, worker: usize, node: &Arc<str>, key: u64) -> Arc<Series> {
