@@ -16,6 +16,7 @@ use crate::{
     proxy::local::Services,
     registry,
     telemetry::Metrics,
+    trace::{self, Tracer},
     worker::{self, Inbox},
 };
 use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
@@ -112,6 +113,7 @@ impl Workers {
         services: &Services,
         metrics: &Arc<Metrics>,
         snapshots: &Snapshots,
+        tracer: &Tracer,
         stages: &Stages,
     ) -> Result<Self, Error> {
         let tls = config.tls.clone().map(tokio_rustls::TlsAcceptor::from);
@@ -123,6 +125,7 @@ impl Workers {
                 sockets,
                 snapshots: snapshots.subscribe(),
                 metrics: metrics.clone(),
+                tracer: tracer.clone(),
                 services: services.clone(),
                 limits: config.limits,
                 tls: tls.clone(),
@@ -178,7 +181,10 @@ impl Bound {
         if let Some(joined) = joined {
             tasks.spawn(joined.run(shutdown.clone(), stages.ended.clone()));
         }
-        let workers = Workers::start(&config, &public, &metrics, &snapshots, &stages)?;
+        let (tracer, outlet) = trace::open(&config.telemetry, &config.id, metrics.traces.clone());
+        let workers = Workers::start(&config, &public, &metrics, &snapshots, &tracer, &stages)?;
+        let outlet = outlet.map(|outlet| outlet.start(stages.ended.clone()));
+        let outlet = outlet.transpose().map_err(Error::Worker)?;
         let has_registry = config.registry.kind != Kind::None;
         let draining = shutdown.clone();
         let page = Admin { metrics: metrics.clone(), snapshots, followed, has_registry, draining };
@@ -197,6 +203,9 @@ impl Bound {
         join(workers.threads, &stages.abort).await;
         stages.ended.cancel();
         tasks.join_all().await;
+        if let Some(outlet) = outlet {
+            let _ = tokio::task::spawn_blocking(|| outlet.join()).await;
+        }
         tracing::info!("gateway has ended");
         Ok(())
     }

@@ -13,3 +13,4 @@ mod python;
 mod registry;
 mod shapes;
 mod static_nodes;
+mod trace;

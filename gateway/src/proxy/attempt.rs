@@ -28,7 +28,7 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
-use suiyue_proto::{metadata, method::Access, reason::Reason, region::Code};
+use suiyue_proto::{metadata, method::Access, reason::Reason, region::Code, verdict::Tally};
 
 /// Answers must be on their way this long before the caller's deadline.
 pub const MARGIN: Duration = Duration::from_millis(10);
@@ -193,6 +193,7 @@ impl Call {
     /// # Errors
     /// The caller hung up, or less time is left than an answer takes.
     pub async fn open(&mut self, view: &View, vitals: &Arc<Vitals>) -> Result<Option<(Try, Opened)>, Stop> {
+        self.trace.attempt(vitals, self.now);
         let Some(pool) = view.pool(vitals) else { return Ok(None) };
         let attempt = Try::begin(pool.clone(), self.now);
         // A connection that was told to go away is found out here; the next one takes the call.
@@ -220,7 +221,7 @@ impl Call {
     }
 
     /// Counts the end of the call at the node that answered.
-    pub fn count(&self, attempt: &Try, origin: Origin<'_>, code: u8) {
+    pub fn count(&mut self, attempt: &Try, origin: Origin<'_>, code: u8) {
         let end = End {
             region: self.asked.region.map_or(0, Code::get),
             class: self.asked.method.class,
@@ -232,6 +233,16 @@ impl Call {
         let latency = self.now.saturating_duration_since(self.start);
         let (pool, worker) = (&attempt.pool, &self.worker);
         pool.series.count(&worker.metrics, worker.index, &pool.vitals.node, end, latency);
+        self.trace.answered(&pool.vitals.node, end, self.now);
+    }
+
+    /// Takes what the node judged out of its answer, and counts it.
+    pub fn take_verdicts(&self, attempt: &Try, headers: &mut http::HeaderMap) {
+        let Some(value) = headers.remove(metadata::VERDICT) else { return };
+        let Some(tally) = Tally::parse(value.as_bytes()) else { return };
+        let region = self.asked.region.map_or(0, Code::get);
+        let (pool, worker) = (&attempt.pool, &self.worker);
+        pool.series.count_verdicts(&worker.metrics, worker.index, (&pool.vitals.node, region), tally);
     }
 
     /// The request as the node gets it: the caller's metadata, with the time that is left now.
@@ -245,6 +256,7 @@ impl Call {
         *request.method_mut() = http::Method::POST;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.asked.headers.clone();
+        self.trace.write(request.headers_mut());
         if let Some(deadline) = self.asked.deadline {
             let left = deadline.saturating_duration_since(self.now).saturating_sub(MARGIN);
             if left.is_zero() {

@@ -74,6 +74,7 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
                 }
             }
         };
+        call.trace.failed(failure, call.now);
         progress.kept = up.restart();
         match retry::decide(failure, progress) {
             Decision::Move => progress.moved_after_sending |= failure == Failure::Lost,
@@ -177,6 +178,7 @@ async fn pass(
         Err(Interrupt::TimeUp) => return Err(Reason::DeadlineExceeded.into()),
     };
     let (mut head, from) = response.into_parts();
+    call.take_verdicts(attempt, &mut head.headers);
     origin.stamp(&mut head.headers);
     let only_headers = from.is_end_stream();
     let code = answer::status_of(&head.headers, None);

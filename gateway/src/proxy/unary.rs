@@ -126,6 +126,7 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
             Failure::Lost | Failure::Unavailable => Reason::UpstreamLost,
         };
         refused = failure == Failure::Refused;
+        call.trace.failed(failure, call.now);
         match retry::decide(failure, progress) {
             Decision::Move => progress.moved_after_sending |= failure == Failure::Lost,
             // Paid where it was decided to end the attempt.
@@ -334,6 +335,7 @@ async fn deliver(
     let mut code = held.status();
     let Held { head, body, rest, trailers } = held;
     let mut head = head.ok_or(Reason::UpstreamProtocol)?;
+    call.take_verdicts(&attempt, head.headers_mut());
     let plan = view.snapshot.generation_value.as_ref();
     let origin = Origin { target: chosen.target, reason: chosen.reason, attempt: attempts, plan };
     origin.stamp(head.headers_mut());
