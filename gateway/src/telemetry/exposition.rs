@@ -1,8 +1,8 @@
 //! How does a scrape read the numbers?
 //!
 //! A [`Scene`] is what there is to read at one moment; [`text`] hands it to `prometheus-client`, which
-//! writes the text. [`calls`] adds the workers' series up, [`gateway`] tells of table, plan, nodes and
-//! queues, [`process`] of the process. Every family stands in the table of `deploy/README.md`; a test here
+//! writes the text. `calls` adds the workers' series up, `gateway` tells of table, plan, nodes and
+//! queues, `process` of the process. Every family stands in the table of `deploy/README.md`; a test here
 //! compares the two.
 
 mod calls;
