@@ -1,11 +1,19 @@
 //! What does a scrape or a supervisor ask?
 //!
-//! `GET /metrics` (`OpenMetrics` text), `/ready` (200 while the gateway has a table and is not draining)
+//! `GET /metrics` (Prometheus text, or `OpenMetrics` where asked for), `/ready` (200 while the gateway has a table and is not draining)
 //! and `/live`, over HTTP/1.1 on the admin port.
 
-use crate::{control::Snapshots, table::Source, telemetry::Metrics};
+use crate::{
+    control::Snapshots,
+    registry::follow,
+    table::Source,
+    telemetry::{
+        Metrics,
+        exposition::{self, Format, Scene},
+    },
+};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +28,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The snapshots.
     pub snapshots: Snapshots,
+    /// The registry as last heard of; `None` for a gateway without one.
+    pub followed: Option<follow::Status>,
     /// A registry is configured: before it was read, only static nodes can be served.
     pub has_registry: bool,
     /// The gateway drains.
@@ -70,19 +80,28 @@ impl Admin {
         match request.uri().path() {
             "/live" => plain(StatusCode::OK, "live\n".into()),
             "/ready" => self.ready(),
-            "/metrics" => match crate::telemetry::exposition::text(self.metrics.clone()) {
-                Ok(text) => {
-                    let mut response = plain(StatusCode::OK, text);
-                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                    response
-                        .headers_mut()
-                        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-                    response
-                }
-                Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the numbers cannot be written\n".into()),
-            },
+            "/metrics" => self.metrics(request.headers()),
             _ => plain(StatusCode::NOT_FOUND, "try /metrics, /ready or /live\n".into()),
         }
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let accept = headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
+        let format = Format::wanted(accept);
+        let confirmed = self.followed.as_ref().and_then(|followed| followed.freshness().confirmed);
+        let scene = Scene {
+            metrics: self.metrics.clone(),
+            snapshot: self.snapshots.current(),
+            rebuilds: self.snapshots.rebuilds.read(),
+            age: confirmed.map(|at| at.elapsed()),
+        };
+        let Ok(text) = exposition::text(scene, format) else {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "the numbers cannot be written\n".into());
+        };
+        let mut response = plain(StatusCode::OK, text);
+        let kind = HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {

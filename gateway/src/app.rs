@@ -16,6 +16,7 @@ use crate::{
     proxy::local::Services,
     registry,
     telemetry::Metrics,
+    trace::{self, Tracer},
     worker::{self, Inbox},
 };
 use std::{
@@ -120,6 +121,7 @@ impl Workers {
         services: &Services,
         metrics: &Arc<Metrics>,
         snapshots: &Snapshots,
+        tracer: &Tracer,
         stages: &Stages,
     ) -> Result<Self, Error> {
         let tls = config.tls.clone().map(tokio_rustls::TlsAcceptor::from);
@@ -131,6 +133,7 @@ impl Workers {
                 sockets,
                 snapshots: snapshots.subscribe(),
                 metrics: metrics.clone(),
+                tracer: tracer.clone(),
                 services: services.clone(),
                 limits: config.limits,
                 tls: tls.clone(),
@@ -192,14 +195,19 @@ impl Bound {
             prefix: config.registry.prefix.clone(),
         };
         let public = services::public(&operator, &shutdown);
+        let followed = operator.followed.clone();
         let private = services::control(operator, joined.as_ref().map(|joined| joined.registrar.service()));
         tasks.spawn(services::serve(control, private, stages.ended.clone()));
         if let Some(joined) = joined {
             tasks.spawn(joined.run(shutdown.clone(), stages.ended.clone()));
         }
-        let workers = Workers::start(&config, &public, &metrics, &snapshots, &stages)?;
+        let (tracer, outlet) = trace::open(&config.telemetry, &config.id, metrics.traces.clone());
+        let workers = Workers::start(&config, &public, &metrics, &snapshots, &tracer, &stages)?;
+        let outlet = outlet.map(|outlet| outlet.start(stages.ended.clone()));
+        let outlet = outlet.transpose().map_err(Error::Worker)?;
         let has_registry = config.registry.kind != Kind::None;
-        let page = Admin { metrics: metrics.clone(), snapshots, has_registry, draining: shutdown.clone() };
+        let draining = shutdown.clone();
+        let page = Admin { metrics: metrics.clone(), snapshots, followed, has_registry, draining };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
         let accept =
             listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());
@@ -215,6 +223,9 @@ impl Bound {
         join(workers.threads, &stages.abort).await;
         stages.ended.cancel();
         tasks.join_all().await;
+        if let Some(outlet) = outlet {
+            let _ = tokio::task::spawn_blocking(|| outlet.join()).await;
+        }
         tracing::info!("gateway has ended");
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 mod file;
 mod nodes;
+mod telemetry;
 
 pub use file::{File, Kind};
 
@@ -13,6 +14,7 @@ use crate::{
     admission::Limits,
     registry::keys::{Prefix, is_name},
     table::Table,
+    trace,
 };
 use std::{
     fs,
@@ -53,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// A node that returns gets its share back within this time.
     pub ramp: Duration,
+    /// Traces and access log.
+    pub telemetry: trace::Settings,
 }
 
 /// Where the registry is.
@@ -175,6 +179,7 @@ impl Config {
             tls: nodes::tls(&source, &file)?,
             limits: limits(&source, &file)?,
             ramp: ramp(&source, &file)?,
+            telemetry: telemetry::settings(&source, &file.telemetry)?,
         })
     }
 }

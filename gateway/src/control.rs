@@ -14,7 +14,7 @@ use crate::{
     plan::{self, Inputs, Now, Previous, Signals},
     snapshot::Snapshot,
     table::Table,
-    telemetry::Metrics,
+    telemetry::{Metrics, histogram::Histogram},
 };
 use fleet::Fleet;
 use meters::Meters;
@@ -43,6 +43,8 @@ const HISTORY: usize = 64;
 pub struct Snapshots {
     current: watch::Receiver<Arc<Snapshot>>,
     history: Arc<Mutex<VecDeque<Arc<Snapshot>>>>,
+    /// How long it took to make them, those included that changed nothing.
+    pub rebuilds: Arc<Histogram>,
 }
 
 impl Snapshots {
@@ -86,6 +88,7 @@ pub struct Control {
     generation: u64,
     /// What the last plan was made from, and when.
     last: Option<(Arc<Table>, Signals, Instant)>,
+    rebuilds: Arc<Histogram>,
 }
 
 /// What a control task is given at its start.
@@ -108,7 +111,7 @@ impl Control {
     pub fn new(setup: Setup) -> (Self, Snapshots) {
         let (publisher, current) = watch::channel(Arc::new(Snapshot::default()));
         let history = Arc::new(Mutex::new(VecDeque::new()));
-        let snapshots = Snapshots { current, history: history.clone() };
+        let snapshots = Snapshots { current, history: history.clone(), rebuilds: Arc::default() };
         let control = Self {
             tables: setup.tables,
             publisher,
@@ -119,6 +122,7 @@ impl Control {
             gateways: setup.gateways,
             generation: 0,
             last: None,
+            rebuilds: snapshots.rebuilds.clone(),
         };
         (control, snapshots)
     }
@@ -185,7 +189,7 @@ impl Control {
         let snapshot = Snapshot::new(table, (plans, inputs), self.generation, vitals.clone(), &mut parts);
         self.metrics.rules.follow(vitals, self.meters.budgets());
         self.publish(Arc::new(snapshot));
-        self.metrics.rules.planned(start.elapsed());
+        self.rebuilds.observe(start.elapsed());
     }
 
     fn publish(&self, snapshot: Arc<Snapshot>) {

@@ -7,7 +7,7 @@
 //!
 //! Beside the workers one control runtime follows the [`registry`], watches the endpoints' [`health`],
 //! makes plans and publishes snapshots ([`control`]), serves the [`operator`] API and the numbers
-//! ([`telemetry`], [`admin`]). Modules stand in reading order.
+//! ([`telemetry`], [`admin`]). Calls that are traced or logged are told of by [`trace`]. Modules stand in reading order.
 
 pub mod config;
 
@@ -52,3 +52,5 @@ pub mod operator;
 pub mod admin;
 
 pub mod telemetry;
+
+pub mod trace;

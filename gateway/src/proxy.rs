@@ -18,6 +18,7 @@ pub mod unary;
 use crate::{
     http2::server::{Accepted, SendResponse},
     telemetry::{AnswerReason, End},
+    trace,
     worker::Worker,
 };
 use intake::{Asked, Refusal};
@@ -54,40 +55,62 @@ pub struct Call {
     pub cut: Rc<CancellationToken>,
     /// The way back.
     pub respond: SendResponse,
+    /// What is noted of it for traces and access log.
+    pub trace: trace::Span,
 }
 
 /// Serves one call to its end.
 pub async fn serve(worker: Rc<Worker>, cut: Rc<CancellationToken>, accepted: Accepted) {
-    let (head, body, mut respond) = accepted;
+    let (mut head, body, mut respond) = accepted;
     let start = Instant::now();
     let limits = worker.limits;
     let load = worker.clone();
     let Some(_admitted) = load.load.admit(&limits) else {
-        return refuse(
-            &worker,
-            None,
-            start,
-            &mut respond,
-            &suiyue_proto::reason::Reason::GatewayOverloaded.into(),
-        );
+        let reason = suiyue_proto::reason::Reason::GatewayOverloaded;
+        refuse(&worker, None, start, &mut respond, &reason.into());
+        return;
     };
     if let Some(status) = intake::not_grpc(&head) {
         return answer::http(&mut respond, status);
     }
+    let mut trace = worker.tracer.begin(&mut head.headers, start, || worker.random());
     let view = worker.view();
+    let plan = view.snapshot.generation;
     let asked = match intake::read(&view.snapshot, &worker.services, head, start) {
         Ok(Ok(asked)) => asked,
         Ok(Err(head)) => return Box::pin(local::serve(&worker.services, head, body, respond)).await,
-        Err(refusal) => return refuse(&worker, None, start, &mut respond, &refusal),
+        Err(refusal) => {
+            trace.unanswered(refuse(&worker, None, start, &mut respond, &refusal));
+            return trace.end(&worker.tracer, None, plan, start);
+        }
     };
-    let mut call = Call { worker, start, now: start, asked, cut, respond };
+    let mut call = Call { worker, start, now: start, asked, cut, respond, trace };
     let result = match call.asked.method.shape {
         Shape::Unary => unary::serve(&mut call, &view, body).await,
         _ => Box::pin(stream::serve(&mut call, &view, body)).await,
     };
-    if let Err(Stop::Refuse(refusal)) = result {
-        refuse(&call.worker, Some(&call.asked), start, &mut call.respond, &refusal);
+    if let Err(stop) = result {
+        stopped(&mut call, &stop);
     }
+    call.trace.end(&call.worker.tracer, Some(&call.asked.method), plan, call.now);
+}
+
+/// A call ended without an answer: tells the caller who is still there, and counts.
+#[cold]
+fn stopped(call: &mut Call, stop: &Stop) {
+    let (worker, asked, start) = (&call.worker, Some(&call.asked), call.start);
+    let end = match stop {
+        Stop::Refuse(refusal) => refuse(worker, asked, start, &mut call.respond, refusal),
+        Stop::Gone => {
+            let end = unanswered(asked, tonic::Code::Cancelled);
+            // Streams count themselves where they were passed on.
+            if call.asked.method.shape == Shape::Unary {
+                worker.refused.count(&worker.metrics, worker.index, &"".into(), end, start.elapsed());
+            }
+            end
+        }
+    };
+    call.trace.unanswered(end);
 }
 
 fn refuse(
@@ -96,17 +119,23 @@ fn refuse(
     start: Instant,
     respond: &mut SendResponse,
     refusal: &Refusal,
-) {
+) -> End {
     answer::refuse(respond, refusal, worker.random());
-    let end = End {
+    let end = unanswered(asked, refusal.code());
+    worker.refused.count(&worker.metrics, worker.index, &"".into(), end, start.elapsed());
+    end
+}
+
+/// The end of a call that no node answered.
+fn unanswered(asked: Option<&Asked>, code: tonic::Code) -> End {
+    End {
         region: asked.and_then(|asked| asked.region).map_or(0, suiyue_proto::region::Code::get),
         class: asked.map_or(Class::Sync, |asked| asked.method.class),
         tier: 0,
         reason: AnswerReason::Refused,
-        code: refusal.code() as u8,
+        code: code as u8,
         retried: false,
-    };
-    worker.refused.count(&worker.metrics, worker.index, &"".into(), end, start.elapsed());
+    }
 }
 
 #[cfg(test)]

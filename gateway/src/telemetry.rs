@@ -5,8 +5,11 @@
 //! [`Recent`], so that counting a call is a short scan and a few stores.
 
 pub mod exposition;
+pub mod histogram;
 pub mod rules;
+mod verdicts;
 
+use crate::trace;
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -14,9 +17,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
-use suiyue_proto::method::Class;
+use suiyue_proto::{method::Class, verdict::Tally};
+use verdicts::{Judged, Verdicts};
 
 /// Why a call was answered by the node that answered it: the word in `suiyue-reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,13 +138,16 @@ impl Series {
 
 /// Series used recently, most used first.
 #[derive(Default)]
-pub struct Recent(RefCell<Vec<(u64, Arc<Series>)>>);
+pub struct Recent {
+    ends: RefCell<Vec<(u64, Arc<Series>)>>,
+    verdicts: RefCell<Vec<(u32, Arc<Judged>)>>,
+}
 
 impl Recent {
     /// Counts a call that ended at this node. `node` is empty for calls that reached none.
     pub fn count(&self, metrics: &Metrics, worker: usize, node: &Arc<str>, end: End, latency: Duration) {
         let key = end.packed();
-        let mut recent = self.0.borrow_mut();
+        let mut recent = self.ends.borrow_mut();
         if let Some(at) = recent.iter().position(|(known, _)| *known == key) {
             recent[at].1.count(latency);
             if at > 0 {
@@ -152,20 +159,36 @@ impl Recent {
         series.count(latency);
         recent.push((key, series));
     }
+
+    /// Counts what a node judged in an answer about a region.
+    pub fn count_verdicts(&self, metrics: &Metrics, worker: usize, at: (&Arc<str>, u32), tally: Tally) {
+        let mut recent = self.verdicts.borrow_mut();
+        if let Some((_, judged)) = recent.iter().find(|(region, _)| *region == at.1) {
+            return judged.count(tally);
+        }
+        let judged = metrics.verdicts.of(worker, at.0, at.1);
+        judged.count(tally);
+        recent.push((at.1, judged));
+    }
 }
 
 type Calls = HashMap<(Arc<str>, u64), Vec<(usize, Arc<Series>)>>;
 
 /// All numbers of a gateway.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     calls: Mutex<Calls>,
+    verdicts: Verdicts,
+    /// What became of traces and access log.
+    pub traces: Arc<trace::Counts>,
     /// Downstream connections open now, by worker.
     pub connections: Vec<Arc<std::sync::atomic::AtomicUsize>>,
     /// Connections turned away: too many, or not HTTP/2.
     pub refused_connections: AtomicU64,
     /// How often each rule of health and retry applied.
     pub rules: rules::Rules,
+    /// When the gateway started.
+    pub started: SystemTime,
 }
 
 impl Metrics {
@@ -173,9 +196,13 @@ impl Metrics {
     #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
+            calls: Mutex::default(),
+            verdicts: Verdicts::default(),
+            traces: Arc::default(),
             connections: (0..workers).map(|_| Arc::default()).collect(),
+            refused_connections: AtomicU64::new(0),
             rules: rules::Rules::new(workers),
-            ..Self::default()
+            started: SystemTime::now(),
         }
     }
 

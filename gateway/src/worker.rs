@@ -13,6 +13,7 @@ use crate::{
     snapshot::Snapshot,
     telemetry::{Metrics, Recent},
     timer::Wheel,
+    trace::Tracer,
     upstream::{Place, Pool},
 };
 use std::{
@@ -37,6 +38,8 @@ pub struct Inbox {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Counters, shared with scrapes.
     pub metrics: Arc<Metrics>,
+    /// Traces and access log.
+    pub tracer: Tracer,
     /// Services that the gateway answers itself.
     pub services: Services,
     /// What is admitted.
@@ -67,6 +70,8 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     /// Series of calls that reached no node.
     pub refused: Recent,
+    /// Traces and access log.
+    pub tracer: Tracer,
     /// Services that the gateway answers itself.
     pub services: Services,
     /// Values of `grpc-timeout`.
@@ -128,6 +133,7 @@ impl Worker {
             bulkhead: Bulkhead::default(),
             metrics: inbox.metrics,
             refused: Recent::default(),
+            tracer: inbox.tracer,
             services: inbox.services,
             timeouts: Timeouts::default(),
             limits: inbox.limits,

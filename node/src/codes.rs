@@ -18,6 +18,7 @@ use suiyue_proto::reason::Reason;
 use suiyue_proto::region::Code;
 use suiyue_proto::v1;
 use suiyue_proto::v1::code_service_server::CodeService;
+use suiyue_proto::verdict::{self, Tally};
 use suiyue_proto::{region, sy1};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -74,7 +75,9 @@ impl CodeService for Service {
         same_region(region, "code", &asked.code)?;
         let judged = self.verifier.verify(&asked.code);
         let served = self.served(region, std::slice::from_ref(&judged), asked.max_staleness_s)?;
-        Ok(Response::new(v1::VerifyCodeResponse { served: Some(served), result: Some(judged.into()) }))
+        let tally: Tally = [judged.kind()].into_iter().collect();
+        let answer = v1::VerifyCodeResponse { served: Some(served), result: Some(judged.into()) };
+        Ok(with_verdicts(answer, &tally))
     }
 
     async fn verify_batch(
@@ -97,8 +100,9 @@ impl CodeService for Service {
             tokio::task::yield_now().await;
         }
         let served = self.served(region, &judged, asked.max_staleness_s)?;
+        let tally = judged.iter().map(Judgement::kind).collect();
         let results = judged.into_iter().map(Into::into).collect();
-        Ok(Response::new(v1::VerifyBatchResponse { served: Some(served), results }))
+        Ok(with_verdicts(v1::VerifyBatchResponse { served: Some(served), results }, &tally))
     }
 
     type RecordScansStream = crate::scans::Receipts;
@@ -142,6 +146,15 @@ impl Service {
         scope::accept(&served, max_staleness_s)?;
         Ok(served)
     }
+}
+
+/// An answer that tells the gateway what was judged; it decodes no messages.
+fn with_verdicts<T>(answer: T, tally: &Tally) -> Response<T> {
+    let mut response = Response::new(answer);
+    if let Ok(value) = tally.to_string().parse() {
+        response.metadata_mut().insert(verdict::KEY, value);
+    }
+    response
 }
 
 /// A readable text must be of the region that the call was routed by. A text that is no code at all

@@ -5,7 +5,8 @@
 //! - [`region`]: the GB/T 2260 table and which region a code routes to;
 //! - [`metadata`]: names of the metadata keys on the wire;
 //! - [`reason`]: every machine-readable reason, with its gRPC code and fixed sentence;
-//! - [`sy1`]: the text of a live code.
+//! - [`sy1`]: the text of a live code;
+//! - [`verdict`]: how a node tells the gateway what it judged.
 //!
 //! No I/O and no policy of either side lives here.
 
@@ -14,6 +15,7 @@ pub mod method;
 pub mod reason;
 pub mod region;
 pub mod sy1;
+pub mod verdict;
 
 /// Messages and services of the package `suiyue.v1`.
 #[allow(

@@ -1,7 +1,8 @@
 //! Which metadata keys have a meaning here?
 //!
 //! Requests carry [`REGION`] and [`SUBJECT`]; every other `suiyue-*` key of a caller is stripped.
-//! Answers carry the five keys that say who answered and why.
+//! Answers carry the five keys that say who answered and why. [`VERDICT`] goes from a node to the gateway
+//! and no further. `traceparent` and `tracestate` are W3C's.
 
 use http::HeaderName;
 
@@ -21,6 +22,13 @@ pub const REASON: HeaderName = HeaderName::from_static("suiyue-reason");
 pub const ATTEMPT: HeaderName = HeaderName::from_static("suiyue-attempt");
 /// Answer: generation of the plan that routed the first attempt.
 pub const PLAN: HeaderName = HeaderName::from_static("suiyue-plan");
+/// Answer, node to gateway only: what was judged, as [`crate::verdict::Tally`] writes it. The gateway
+/// counts it and takes it out.
+pub const VERDICT: HeaderName = HeaderName::from_static(crate::verdict::KEY);
+/// Both: where in which trace a call stands (W3C Trace Context).
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Request: what tracing systems add to it (W3C Trace Context).
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Both: deadline of a call, as in the gRPC protocol.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Answer: outcome of a call, as in the gRPC protocol.

@@ -15,3 +15,4 @@ mod python;
 mod registry;
 mod shapes;
 mod static_nodes;
+mod trace;

@@ -8,6 +8,7 @@
 //! Nothing here sleeps: [`eventually`] awaits a condition and says what it last saw.
 
 pub mod client;
+pub mod collector;
 pub mod echo;
 pub mod etcd;
 pub mod eventually;

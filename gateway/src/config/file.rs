@@ -25,6 +25,16 @@ pub struct File {
     pub(super) tls: Option<Tls>,
     pub(super) limits: Limits,
     pub(super) health: Health,
+    pub(super) telemetry: Telemetry,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Telemetry {
+    pub(super) otlp: Option<Spanned<String>>,
+    pub(super) trace_ratio: Option<Spanned<f64>>,
+    pub(super) access_log: bool,
+    pub(super) access_log_ratio: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -84,7 +84,28 @@ fn a_wrong_field_is_named_with_its_line() {
     refused("[[method]]\npath = \"/suiyue.v1.X/Y\"\nclass = \"scan\"", &["built in"]);
     refused("[tls]\ncert = \"/nonexistent\"\nkey = \"k\"", &["gateway.toml:2", "tls.cert", "/nonexistent"]);
     refused("[health]\nramp_s = -1.0", &["gateway.toml:2", "health.ramp_s", "3600"]);
+    for bad in ["collector:4317", "https://c:4317", "http://c", "http://c:4317/v1/traces", ""] {
+        refused(
+            &format!("[telemetry]\notlp = {bad:?}"),
+            &["gateway.toml:2", "telemetry.otlp", "http://HOST"],
+        );
+    }
+    refused("[telemetry]\ntrace_ratio = 1.5", &["gateway.toml:2", "telemetry.trace_ratio", "1.0"]);
+    refused("[telemetry]\naccess_log_ratio = -1.0", &["gateway.toml:2", "telemetry.access_log_ratio"]);
+    refused("[telemetry]\naccess-log = true", &["line 2", "access-log", "access_log"]);
     refused("[limits]\nrequest_bytes = 0", &["gateway.toml:2", "limits.request_bytes"]);
+}
+
+#[test]
+fn telemetry_is_off_until_it_is_asked_for() {
+    let settings = |text: &str| parse(text).unwrap().telemetry;
+    let off = settings("");
+    assert_eq!((off.otlp, off.access_log_ratio), (None, 0.0));
+    let on = settings("[telemetry]\notlp = \"http://127.0.0.1:4317\"\naccess_log = true");
+    assert_eq!(on.otlp.unwrap().port_u16(), Some(4317));
+    assert_eq!((on.trace_ratio, on.access_log_ratio), (0.01, 1.0));
+    let sampled = settings("[telemetry]\naccess_log = true\naccess_log_ratio = 0.25");
+    assert_eq!((sampled.otlp, sampled.access_log_ratio), (None, 0.25));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::intake;
 use crate::{
     balancer,
     health::{Doubt, Given, Outcome, State, Vitals, outcome, window},
-    http2::{self, client::RequestHead},
+    http2::{self, Fields, client::RequestHead},
     plan::Reason as PlanReason,
     proxy::{
         Call, Stop,
@@ -36,6 +36,7 @@ use suiyue_proto::{
     method::{Access, Shape},
     reason::Reason,
     region::Code,
+    verdict::Tally,
 };
 
 /// Answers must be on their way this long before the caller's deadline.
@@ -287,6 +288,8 @@ impl Call {
         vitals: &Arc<Vitals>,
         mut start: impl FnMut(&Pool, Rc<Line>, RequestHead<'_>) -> Result<T, NotSent>,
     ) -> Result<Option<(Try, T)>, Stop> {
+        self.trace.attempt(vitals, self.now);
+        self.trace.write(&mut self.asked.headers);
         let Some(pool) = view.pool(vitals) else { return Ok(None) };
         self.has_time(pool)?;
         let attempt = Try::begin(pool.clone(), self.caller(), self.now);
@@ -351,7 +354,7 @@ impl Call {
     }
 
     /// Counts the end of the call at the node that answered.
-    pub fn count(&self, attempt: &Try, origin: Origin<'_>, code: u8) {
+    pub fn count(&mut self, attempt: &Try, origin: Origin<'_>, code: u8) {
         let end = End {
             region: self.asked.region.map_or(0, Code::get),
             class: self.asked.method.class,
@@ -363,6 +366,16 @@ impl Call {
         let latency = self.now.saturating_duration_since(self.start);
         let (pool, worker) = (&attempt.pool, &self.worker);
         pool.series.count(&worker.metrics, worker.index, &pool.vitals.node, end, latency);
+        self.trace.answered(&pool.vitals.node, end, self.now);
+    }
+
+    /// Takes what the node judged out of its answer, and counts it.
+    pub fn take_verdicts(&self, attempt: &Try, headers: &mut Fields) {
+        let Some(value) = headers.remove(&metadata::VERDICT) else { return };
+        let Some(tally) = Tally::parse(value.as_bytes()) else { return };
+        let region = self.asked.region.map_or(0, Code::get);
+        let (pool, worker) = (&attempt.pool, &self.worker);
+        pool.series.count_verdicts(&worker.metrics, worker.index, (&pool.vitals.node, region), tally);
     }
 
     /// The request as the node gets it: the caller's metadata, with the time that is left now.

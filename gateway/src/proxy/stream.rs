@@ -70,6 +70,7 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
                 }
             }
         };
+        call.trace.failed(failure, call.now);
         course.kept(up.restart());
         if let Some(delay) = course.failed(call, failure)? {
             // Boxed: few calls wait here, and all would carry the room for it.
@@ -169,7 +170,7 @@ async fn pass(
     let Some(answered) = cut.run_until_cancelled(headers).await else {
         return Err(Reason::ConnectionAge.into());
     };
-    let response = match answered {
+    let mut response = match answered {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(error))) => return Ok(Ended::Failed(attempt::failure_of(&error, attempt, Instant::now()))),
         Ok(Err(stop)) => return Err(stop),
@@ -178,6 +179,7 @@ async fn pass(
     };
     lease.answered();
     let from = response.body;
+    call.take_verdicts(attempt, &mut response.headers);
     let only_headers = from.is_end_stream();
     let code = answer::status_of(&response.headers, None);
     let (headers, stamp) = (&response.headers, origin.stamp());

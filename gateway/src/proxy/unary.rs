@@ -94,6 +94,7 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
             Ok(answered) => return deliver(call, view, chosen, course.shown(), answered).await,
             Err(failure) => failure,
         };
+        call.trace.failed(failure, call.now);
         if let Some(delay) = course.failed(call, failure)? {
             // Boxed: few calls wait here, and all would carry the room for it.
             Box::pin(course::pause(call, delay)).await?;
@@ -352,7 +353,8 @@ async fn deliver(
     let Answered { held, attempt, lease: _lease } = answered;
     let mut code = held.status();
     let Held { head, body, rest, trailers } = held;
-    let head = head.ok_or(Reason::UpstreamProtocol)?;
+    let mut head = head.ok_or(Reason::UpstreamProtocol)?;
+    call.take_verdicts(&attempt, &mut head.headers);
     let plan = view.snapshot.generation_value.as_ref();
     let origin = Origin { target: chosen.target, reason: chosen.reason, attempt: attempts, plan };
     let stamp = origin.stamp();

@@ -1,30 +1,16 @@
 //! How often did each rule of health and retry apply?
 //!
-//! | metric | counts |
-//! |---|---|
-//! | `suiyue_health_events_total{node,event}` | ejections by cause (`in_a_row`, `rate`, `stalled`, `check`), `spared`, `half_open`, `probe_failed`, `returned`, `slow` |
-//! | `suiyue_endpoint_state{node,endpoint,state}` | 1 for the state an endpoint is in |
-//! | `suiyue_self_isolation` | 1 while ejections are frozen: the gateway's own network is suspect |
-//! | `suiyue_self_isolations_total` | how often that began |
-//! | `suiyue_retries_total{region,node}` | retries paid for, by where the first attempt went |
-//! | `suiyue_moves_total{region,node}` | calls that moved off a dead or stalled connection |
-//! | `suiyue_retry_budget_left{region,node}` | tokens that can be had now |
-//! | `suiyue_bulkhead_refusals_total` | calls refused because their region had too many in flight |
-//! | `suiyue_retry_ceiling_total` | retries not made because a fifth of the calls in flight were retries |
-//! | `suiyue_too_late_total` | calls not sent because too little of their time was left |
-//! | `suiyue_plan_seconds{}` | time to make and publish a plan |
-//! | `suiyue_calls_outside_first_tier_total{region,node,tier}` | calls answered beyond tier 0; divide by `suiyue_calls_total` |
+//! `deploy/README.md` says what each of them means.
 //!
 //! Workers count in lines of their own; the control task's events are rare and stand behind a lock that
 //! no call ever takes.
 
-use super::{Calls, End};
 use crate::{
     health::{State, Vitals, record::Event},
     retry::budget::Budget,
 };
 use prometheus_client::{
-    encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 use std::{
@@ -34,7 +20,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 use suiyue_proto::region::Code;
 
@@ -62,13 +47,7 @@ struct Control {
     budgets: BTreeMap<(Code, Arc<str>), Arc<Budget>>,
     isolations: u64,
     isolated: bool,
-    plans: u64,
-    planning: Duration,
-    buckets: [u64; PLAN_BOUNDS.len() + 1],
 }
-
-/// Upper bounds of plan times, in seconds.
-const PLAN_BOUNDS: [f64; 6] = [0.000_1, 0.001, 0.005, 0.01, 0.05, 0.25];
 
 /// Counters of all rules.
 #[derive(Debug, Default)]
@@ -108,15 +87,6 @@ impl Rules {
         control.isolated = is;
     }
 
-    /// A plan was made and published.
-    pub fn planned(&self, took: Duration) {
-        let mut control = self.control();
-        control.plans += 1;
-        control.planning += took;
-        let bucket = PLAN_BOUNDS.partition_point(|&bound| bound < took.as_secs_f64());
-        control.buckets[bucket] += 1;
-    }
-
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,8 +107,7 @@ impl Rules {
         }
         let control = self.control();
         control.encode_health(encoder)?;
-        control.encode_budgets(encoder)?;
-        control.encode_plans(encoder)
+        control.encode_budgets(encoder)
     }
 }
 
@@ -191,34 +160,6 @@ impl Control {
         }
         Ok(())
     }
-
-    fn encode_plans(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let text = "Time to make and publish a plan";
-        let mut out = encoder.encode_descriptor("suiyue_plan_seconds", text, None, MetricType::Histogram)?;
-        let bounds = PLAN_BOUNDS.into_iter().chain([f64::MAX]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(self.buckets).collect();
-        out.encode_histogram::<NoLabelSet>(self.planning.as_secs_f64(), self.plans, &buckets, None)
-    }
-}
-
-/// Writes the calls that were answered beyond the first tier.
-pub(super) fn encode_outside(encoder: &mut DescriptorEncoder<'_>, calls: &Calls) -> fmt::Result {
-    let mut outside: BTreeMap<(u32, &str, u8), u64> = BTreeMap::new();
-    for ((node, key), by_worker) in calls {
-        let end = End::unpacked(*key);
-        if end.tier > 0 {
-            let count: u64 = by_worker.iter().map(|(_, series)| series.calls.load(Relaxed)).sum();
-            *outside.entry((end.region, node, end.tier)).or_default() += count;
-        }
-    }
-    let text = "Calls answered beyond the region's own nodes";
-    let name = "suiyue_calls_outside_first_tier";
-    let mut family = encoder.encode_descriptor(name, text, None, MetricType::Counter)?;
-    for ((region, node, tier), count) in outside {
-        let labels = [("region", region.to_string()), ("node", node.to_owned()), ("tier", tier.to_string())];
-        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
 }
 
 const fn word(event: Event) -> &'static str {

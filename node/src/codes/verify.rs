@@ -18,6 +18,7 @@ use std::sync::Arc;
 use suiyue_proto::region::Code;
 use suiyue_proto::sy1::{self, Claims, Level};
 use suiyue_proto::v1::{Verdict, VerdictReason};
+use suiyue_proto::verdict::Kind;
 
 /// Clocks of issuer and verifier may differ by this much, in seconds.
 pub const SKEW_S: i64 = 30;
@@ -61,6 +62,14 @@ pub struct Judgement {
     pub expires_unix_s: i64,
     /// What it rests on.
     pub basis: Basis,
+}
+
+impl Judgement {
+    /// What the gateway counts it as.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.verdict, &self.reasons)
+    }
 }
 
 /// What this node knows about the holder of a code.

@@ -4,6 +4,10 @@ use super::*;
 use crate::{
     health::{Doubt, Outcome},
     table::{Intent, Role},
+    telemetry::{
+        exposition::{self, Format, Scene},
+        histogram::Histogram,
+    },
 };
 
 const GUANGZHOU: u32 = 440_100;
@@ -208,7 +212,13 @@ async fn when_most_nodes_fail_together_nobody_is_ejected() {
     for name in names {
         world.health(name, 1.0);
     }
-    let text = crate::telemetry::exposition::text(world.fleet.metrics.clone()).unwrap();
+    let scene = Scene {
+        metrics: world.fleet.metrics.clone(),
+        snapshot: Arc::default(),
+        rebuilds: Histogram::default().read(),
+        age: None,
+    };
+    let text = exposition::text(scene, Format::OpenMetrics).unwrap();
     assert!(text.contains("suiyue_self_isolation 1") && text.contains("suiyue_self_isolations_total 1"));
     world.now += isolation::FREEZE;
     world.judge();
