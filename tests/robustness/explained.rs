@@ -171,7 +171,7 @@ async fn explain(
 ) -> anyhow::Result<(String, String, String)> {
     let class = Class::Scan.into();
     let subject = bytes::Bytes::copy_from_slice(subject);
-    let request = ExplainRouteRequest { region: GUANGZHOU, class, subject, plan };
+    let request = ExplainRouteRequest { region: GUANGZHOU, class, subject, plan, ..Default::default() };
     let route = operator.explain_route(request).await?.into_inner();
     let candidate = route.candidates.iter().find(|candidate| candidate.node == route.subject_node);
     let candidate = candidate.with_context(|| format!("plan {plan} sends the subject nowhere: {route:?}"))?;
