@@ -295,3 +295,43 @@ impl Timeouts {
         value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Check, Endpoint};
+
+    fn target(slot: usize, reason: PlanReason) -> Target {
+        let endpoint = Endpoint {
+            name: "a".into(),
+            address: "127.0.0.1:1".into(),
+            incarnation: 0,
+            ready: Vec::new(),
+            draining: false,
+            check: Check::None,
+        };
+        let vitals = Vitals::new(slot, "n".into(), endpoint, Arc::default());
+        Target {
+            node: "n".into(),
+            node_value: HeaderValue::from_static("n"),
+            tier: slot as u8,
+            reason,
+            endpoints: vec![Arc::new(vitals)],
+        }
+    }
+
+    #[test]
+    fn one_with_old_data_is_tried_after_all_others() {
+        let reasons = [PlanReason::Stale, PlanReason::Drained, PlanReason::Standby];
+        let targets = reasons.into_iter().enumerate().map(|(slot, reason)| target(slot, reason));
+        let resolved = Resolved { targets: targets.collect(), ..Resolved::default() };
+        let next = |tried: &[usize]| {
+            let dice = Dice { random: 7, now: Instant::now() };
+            choose(&resolved, Access::Public, 7, dice, tried)
+                .map(|chosen| (chosen.vitals.slot, chosen.reason))
+        };
+        assert_eq!(next(&[]), Some((2, AnswerReason::Failover)));
+        assert_eq!(next(&[2]), Some((0, AnswerReason::Retry)));
+        assert_eq!(next(&[2, 0]), None, "never to one that is drained");
+    }
+}
