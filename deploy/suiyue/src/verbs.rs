@@ -2,7 +2,7 @@
 //!
 //! Operators ask a gateway's control port ([`nodes`], [`regions`], [`registry`], [`route`]) through
 //! [`operator`], which goes on to the next gateway when one cannot be reached; what they write in files
-//! is read by [`file`]. Developers of apps
+//! is read by [`mod@file`]. Developers of apps
 //! show and verify single codes on the data port ([`code`]). Everything prints a table, or with
 //! `-o json` one document whose fields are our own structs and stay as they are.
 

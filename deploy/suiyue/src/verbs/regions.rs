@@ -1,7 +1,7 @@
 //! Which regions are served? (`suiyue region list`)
 //!
 //! One region with its policy is described by [`describe`], its policy is replaced by [`set`]; as a
-//! file it looks as in [`file`].
+//! file it looks as in [`mod@file`].
 
 pub mod describe;
 pub mod file;

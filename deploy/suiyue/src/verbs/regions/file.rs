@@ -320,6 +320,18 @@ max_lag_s = 5
     }
 
     #[test]
+    fn the_example_has_every_field_and_can_be_used() {
+        let example = include_str!("../../../../examples/policy-440100.toml");
+        let policy: Policy = Text::new("example", example).parse().unwrap();
+        let checked = suiyue_gateway::registry::policy::check(&policy.message()).unwrap();
+        assert_eq!((checked.peers.len(), checked.weights.len()), (1, 2));
+        assert!(checked.max_lag.iter().all(Option::is_some));
+        assert!(checked.nothing_healthy.iter().all(Option::is_some));
+        assert!(checked.two_person_above.is_some() && checked.in_flight_max.is_some());
+        assert_eq!((policy.region, policy.revision), (Some(440_100), None));
+    }
+
+    #[test]
     fn whole_numbers_are_weights_too() {
         let policy: Policy = Text::new("p", "[[weights]]\nnode = \"a\"\nweight = 50").parse().unwrap();
         assert_eq!(policy.weights[0].weight, 50.0);
