@@ -25,9 +25,9 @@ const CALLERS: usize = 20;
 
 /// Four nodes of two regions and a gateway that knows them from its file: they cannot reach it.
 struct Island {
-    namespace: Option<Arc<Namespace>>,
-    nodes: Vec<Node>,
     gateway: Gateway,
+    nodes: Vec<Node>,
+    namespace: Option<Arc<Namespace>>,
 }
 
 impl Island {
@@ -56,7 +56,7 @@ impl Island {
         for node in &nodes {
             gateway.sees(&node.name, node.address).await?;
         }
-        Ok(Self { namespace, nodes, gateway })
+        Ok(Self { gateway, nodes, namespace })
     }
 
     /// The network is cut, or whole again.
@@ -125,11 +125,11 @@ async fn a_gateway_without_network_does_not_eject_everybody() -> anyhow::Result<
 
     let counts = executions_of(&island.nodes);
     let mut row = Row { fault: "gateway's network cut".to_owned(), ..Row::default() };
-    fill(&mut row, &report, &counts);
+    fill(&mut row, &report, &counts, Some(fault));
     (row.left, row.returned) = (Some(left), Some(returned));
     row.print()?;
     let mut xian_row = Row::default();
-    fill(&mut xian_row, &others, &counts);
+    fill(&mut xian_row, &others, &counts, Some(fault));
     ensure!(row.doubled + xian_row.doubled == 0, "calls were executed twice: {row} {xian_row}");
     let ejected: BTreeSet<_> = island
         .nodes

@@ -51,7 +51,7 @@ async fn a_hung_neighbour_at_ten_times_its_rate_costs_no_call() -> anyhow::Resul
     let report = guangzhou.stop().await?;
 
     let mut row = Row { fault: "Xi'an hung, Guangzhou's calls".to_owned(), ..Row::default() };
-    fill(&mut row, &report, &executions(&federation));
+    fill(&mut row, &report, &executions(&federation), Some(fault));
     row.print()?;
     let p99 = |from, until| quantile(&report.calls, 0.99, from, until).as_secs_f64() * 1e3;
     let p50 = |from, until| quantile(&report.calls, 0.50, from, until).as_secs_f64() * 1e3;
