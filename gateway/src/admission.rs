@@ -1,7 +1,10 @@
 //! May this call enter now?
 //!
 //! Hard limits only: calls in flight on a worker, bytes of a request message, connections. What is
-//! over is refused before anything is decoded.
+//! over is refused before anything is decoded; once its region is known, a call must also pass the
+//! [`bulkhead`].
+
+pub mod bulkhead;
 
 use std::cell::Cell;
 
@@ -32,6 +35,12 @@ pub struct Load(Cell<usize>);
 pub struct Admitted<'a>(&'a Load);
 
 impl Load {
+    /// Calls in flight.
+    #[must_use]
+    pub const fn in_flight(&self) -> usize {
+        self.0.get()
+    }
+
     /// Lets a call in; `None` if there are as many as the limits allow.
     #[must_use]
     pub fn admit(&self, limits: &Limits) -> Option<Admitted<'_>> {

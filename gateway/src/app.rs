@@ -10,7 +10,7 @@ mod services;
 use crate::{
     admin::Admin,
     config::{Config, Kind},
-    control::{Control, Snapshots},
+    control::{self, Control, Snapshots},
     listener,
     operator::Operator,
     proxy::local::Services,
@@ -18,7 +18,12 @@ use crate::{
     telemetry::Metrics,
     worker::{self, Inbox},
 };
-use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU32},
+    thread,
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -162,9 +167,20 @@ impl Bound {
         let mut tasks = JoinSet::new();
         let metrics = Arc::new(Metrics::new(config.workers));
         let (tables, table) = watch::channel(Arc::new(config.table.clone()));
-        let (controller, snapshots) = Control::new(table.clone(), config.ramp);
+        let gateways = Arc::new(AtomicU32::new(1));
+        let setup = control::Setup {
+            tables: table.clone(),
+            ramp: config.ramp,
+            workers: config.workers,
+            metrics: metrics.clone(),
+            gateways: gateways.clone(),
+        };
+        let (controller, snapshots) = Control::new(setup);
         tasks.spawn(controller.run(stages.ended.clone()));
         let joined = federation::join(&config, &addresses, tables, table).await?;
+        if let Some(joined) = &joined {
+            tasks.spawn(federation::count(joined.followed.clone(), gateways, stages.ended.clone()));
+        }
         let operator = Operator {
             gateway: config.id.clone(),
             snapshots: snapshots.clone(),

@@ -1,34 +1,40 @@
 //! Who turns table and health into the snapshot that workers read?
 //!
-//! One task. It owns the endpoints' records and their checkers, makes a plan when the table or an
-//! endpoint's state changes (changes within 5 ms make one plan), and publishes. The last 64 snapshots
-//! are kept so that `explain` can answer about a plan that an answer named.
+//! One task. It owns the endpoints' records and their checkers ([`fleet`]), and the counters that outlive
+//! a snapshot ([`meters`]). It makes a plan at once when the table or an endpoint's state changes
+//! (changes within 5 ms make one plan), four times a second when only the load does, and publishes. The
+//! last 64 snapshots are kept so that `explain` can answer about a plan that an answer named.
 
+pub mod demand;
+mod fleet;
+mod meters;
 mod ramp;
 
 use crate::{
-    health::{State, Vitals, check},
-    plan::{self, NodeSignal, Signals},
+    plan::{self, Inputs, Now, Previous, Signals},
     snapshot::Snapshot,
-    table::{Endpoint, Node, Table},
+    table::Table,
+    telemetry::Metrics,
 };
-use ramp::Ramps;
+use fleet::Fleet;
+use meters::Meters;
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinHandle,
-    time::sleep,
-};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Changes within this time make one plan.
 const COALESCE: Duration = Duration::from_millis(5);
-/// While a node returns, its share is raised this often.
-const RAMP_STEP: Duration = Duration::from_millis(250);
+/// Counters are looked at, and load changes make a plan, this often.
+const TICK: Duration = Duration::from_millis(250);
+/// Data grow old without any other change: a plan is made anew at least this often.
+const REPLAN: Duration = Duration::from_secs(1);
 /// Snapshots that `explain` can go back to.
 const HISTORY: usize = 64;
 
@@ -60,48 +66,51 @@ impl Snapshots {
     }
 }
 
-/// What makes a record the same: another incarnation or address starts with a clean one.
-type Identity = (Arc<str>, Arc<str>, u64, Arc<str>);
-
 /// The control task.
 pub struct Control {
     tables: watch::Receiver<Arc<Table>>,
     publisher: watch::Sender<Arc<Snapshot>>,
     history: Arc<Mutex<VecDeque<Arc<Snapshot>>>>,
-    changed: Arc<Notify>,
-    endpoints: BTreeMap<Identity, Tracked>,
-    slots: Vec<bool>,
+    metrics: Arc<Metrics>,
+    gateways: Arc<AtomicU32>,
+    fleet: Fleet,
+    meters: Meters,
     generation: u64,
-    ramps: Ramps,
+    /// What the last plan was made from, and when.
+    last: Option<(Arc<Table>, Signals, Instant)>,
 }
 
-struct Tracked {
-    vitals: Arc<Vitals>,
-    checker: JoinHandle<()>,
-}
-
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        self.checker.abort();
-    }
+/// What a control task is given at its start.
+pub struct Setup {
+    /// Tables, as they change.
+    pub tables: watch::Receiver<Arc<Table>>,
+    /// A node that returns gets its share back within this time.
+    pub ramp: Duration,
+    /// Workers that count.
+    pub workers: usize,
+    /// Counters, shared with scrapes.
+    pub metrics: Arc<Metrics>,
+    /// Live gateways, this one among them.
+    pub gateways: Arc<AtomicU32>,
 }
 
 impl Control {
-    /// A control task that follows `tables`. A node that returns gets its share back within `ramp`.
+    /// A control task, and the snapshots that it will publish.
     #[must_use]
-    pub fn new(tables: watch::Receiver<Arc<Table>>, ramp: Duration) -> (Self, Snapshots) {
+    pub fn new(setup: Setup) -> (Self, Snapshots) {
         let (publisher, current) = watch::channel(Arc::new(Snapshot::default()));
         let history = Arc::new(Mutex::new(VecDeque::new()));
         let snapshots = Snapshots { current, history: history.clone() };
         let control = Self {
-            tables,
+            tables: setup.tables,
             publisher,
             history,
-            changed: Arc::default(),
-            endpoints: BTreeMap::new(),
-            slots: Vec::new(),
+            fleet: Fleet::new(setup.workers, setup.ramp, setup.metrics.clone()),
+            meters: Meters::new(setup.workers),
+            metrics: setup.metrics,
+            gateways: setup.gateways,
             generation: 0,
-            ramps: Ramps::new(ramp),
+            last: None,
         };
         (control, snapshots)
     }
@@ -110,35 +119,68 @@ impl Control {
     pub async fn run(mut self, shutdown: CancellationToken) {
         // Without a registry nobody publishes tables: the static one stays.
         let mut fixed = false;
+        let changed = self.fleet.changed();
+        let mut tick = tokio::time::interval(TICK);
         loop {
-            self.rebuild();
+            self.turn(Instant::now());
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = self.tables.changed(), if !fixed => fixed = changed.is_err(),
-                () = self.changed.notified() => {}
-                () = sleep(RAMP_STEP), if self.ramps.any() => {}
+                () = changed.notified() => {}
+                _ = tick.tick() => continue,
             }
             sleep(COALESCE).await;
         }
     }
 
-    fn rebuild(&mut self) {
+    /// Judges everybody, and plans if anything changed.
+    fn turn(&mut self, now: Instant) {
         let table = self.tables.borrow_and_update().clone();
-        self.follow(&table);
-        let signals = self.signals(&table);
-        let plans = plan::plan(&table, &signals);
+        let is_new = self.last.as_ref().is_none_or(|(last, ..)| !Arc::ptr_eq(last, &table));
+        if is_new {
+            self.fleet.follow(&table);
+        }
+        self.meters.mint(now);
+        let demand = self.meters.demand(now);
+        let nodes = self.fleet.judge(&table, &demand, self.gateways(), now);
+        let signals = Signals { nodes, demand, gateways: self.gateways() };
+        let same = self.last.as_ref().is_some_and(|(last, known, at)| {
+            Arc::ptr_eq(last, &table)
+                && *known == signals
+                && table.shifts.is_empty()
+                && now.saturating_duration_since(*at) < REPLAN
+        });
+        if !same {
+            self.plan(table.clone(), signals.clone(), now);
+            self.last = Some((table, signals, now));
+        }
+    }
+
+    fn gateways(&self) -> u32 {
+        self.gateways.load(Relaxed).max(1)
+    }
+
+    fn plan(&mut self, table: Arc<Table>, signals: Signals, monotonic: Instant) {
+        let start = Instant::now();
         let before = self.publisher.borrow().clone();
+        let previous = Previous { plans: before.plans.clone() };
+        let now = Now { monotonic, wall_ms: wall_ms() };
+        let plans = Arc::new(plan::plan(&table, &signals, &previous, now));
         if Arc::ptr_eq(&before.table, &table) && before.plans == plans {
             return;
         }
+        let inputs = Arc::new(Inputs { signals, previous, now });
         self.generation += 1;
-        let vitals = self.endpoints.values().map(|tracked| tracked.vitals.clone()).collect();
-        let by_name: BTreeMap<_, _> =
-            self.endpoints.iter().map(|(id, tracked)| ((&id.0, &id.1), &tracked.vitals)).collect();
-        let snapshot = Snapshot::new(table, plans, self.generation, vitals, |node, endpoint| {
-            by_name.get(&(node, endpoint)).map(|vitals| (*vitals).clone())
-        });
-        let snapshot = Arc::new(snapshot);
+        self.meters.retain(&plans);
+        let mut parts = fleet::Parts { fleet: &self.fleet, meters: &mut self.meters };
+        let vitals = self.fleet.vitals();
+        let snapshot = Snapshot::new(table, (plans, inputs), self.generation, vitals.clone(), &mut parts);
+        self.metrics.rules.follow(vitals, self.meters.budgets());
+        self.publish(Arc::new(snapshot));
+        self.metrics.rules.planned(start.elapsed());
+    }
+
+    fn publish(&self, snapshot: Arc<Snapshot>) {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.push_back(snapshot.clone());
         if history.len() > HISTORY {
@@ -147,59 +189,10 @@ impl Control {
         drop(history);
         self.publisher.send_replace(snapshot);
     }
-
-    /// Makes the tracked endpoints those of the table.
-    fn follow(&mut self, table: &Table) {
-        let wanted: BTreeMap<Identity, (&Arc<Node>, &Endpoint)> = table
-            .nodes
-            .values()
-            .flat_map(|node| {
-                node.endpoints.iter().map(move |endpoint| (identity(node, endpoint), (node, endpoint)))
-            })
-            .collect();
-        let slots = &mut self.slots;
-        self.endpoints.retain(|id, tracked| {
-            let keep = wanted.contains_key(id);
-            if !keep {
-                slots[tracked.vitals.slot] = false;
-            }
-            keep
-        });
-        for (id, (node, endpoint)) in wanted {
-            if self.endpoints.contains_key(&id) {
-                continue;
-            }
-            let slot = self.slots.iter().position(|taken| !taken).unwrap_or_else(|| {
-                self.slots.push(false);
-                self.slots.len() - 1
-            });
-            self.slots[slot] = true;
-            let vitals =
-                Arc::new(Vitals::new(slot, node.name.clone(), endpoint.clone(), self.changed.clone()));
-            let checker = tokio::spawn(check::watch(vitals.clone(), node.region));
-            self.endpoints.insert(id, Tracked { vitals, checker });
-        }
-    }
-
-    fn signals(&mut self, table: &Table) -> Signals {
-        let now = Instant::now();
-        let mut signals = Signals::default();
-        for node in table.nodes.values() {
-            let present: Vec<&Endpoint> = node.endpoints.iter().filter(|e| !e.draining).collect();
-            let fit = present.iter().filter(|endpoint| {
-                let tracked = self.endpoints.get(&identity(node, endpoint));
-                tracked.is_some_and(|tracked| tracked.vitals.state() == State::Ok)
-            });
-            let health = fit.count() as f64 / present.len().max(1) as f64;
-            let ready = present.iter().flat_map(|e| e.ready.iter().map(|(code, _)| *code)).collect();
-            let ramp = self.ramps.of(&node.name, health > 0.0, now);
-            signals.nodes.insert(node.name.clone(), NodeSignal { health, ramp, ready });
-        }
-        self.ramps.retain(|node| table.nodes.contains_key(node));
-        signals
-    }
 }
 
-fn identity(node: &Node, endpoint: &Endpoint) -> Identity {
-    (node.name.clone(), endpoint.name.clone(), endpoint.incarnation, endpoint.address.clone())
+/// Milliseconds since 1970-01-01 UTC.
+fn wall_ms() -> i64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,28 +1,56 @@
 //! Is an endpoint fit to be called?
 //!
-//! [`Vitals`] is the one record of an endpoint that control task and workers share. Workers read its
-//! state at the pick, count calls in flight, and turn it to suspect the moment a connection breaks;
-//! the control task owns every other transition.
+//! [`Vitals`] is the one record of an endpoint that control task and workers share. Workers read state
+//! and weight at the pick, count what became of their calls in a [`Lane`] of their own, and turn an
+//! endpoint from OK to suspect the moment something breaks. The control task ([`crate::control`]) alone
+//! makes every other step, by the rules of [`record`].
 //!
 //! ```text
-//!            connection lost                two checks in a row pass
-//!   OK ───────────────────────► SUSPECT ─────────────────────────────► OK
-//!    └── three checks fail ──► EJECTED ──── two checks in a row pass ──┘
+//!                connection lost, stalled, five failures in a row (a worker sees it)
+//!       ┌────────────────────────────────────────────────────────────┐
+//!       │                                                            ▼
+//!      OK ◄── two checks in a row pass ─────────────────────────  SUSPECT ◄── start
+//!      ▲ │                                                           │
+//!      │ │ it trips: five failures of its own making in a row ·      │ it trips ·
+//!      │ │ success < 80 % · stalls again · checks fail               │ checks fail
+//!      │ ▼                                                           ▼
+//!      │ EJECTED ◄───────────────────────────────────────────────────┘
+//!      │ │   ▲  5 s × 2ⁿ, at most 120 s, ± 20 %
+//!      │ │   └────────── a probe fails ──────────┐
+//!      │ └── its time is over ──► HALF-OPEN ─────┤ one call a second
+//!      └──────────── ramp 10 → 100 % ◄───────────┘ three succeed
 //! ```
-//! SUSPECT is where an endpoint starts, too: it is used where nobody else can answer. One check that
-//! cannot even connect ejects a suspect at once.
+//! - A suspect is used where nobody else can answer; so is a half-open endpoint beyond its one call.
+//! - What checks took out comes back by checks; what calls took out comes back by calls: a passing check
+//!   never ends an ejection early, and a failing one does not eject an endpoint whose calls succeed.
+//! - Nobody else has room: an endpoint that trips stays OK with a tenth of its weight.
+//! - More than half of the nodes fail together ([`isolation`]): nobody is ejected.
+//! - Slow ([`slow`]) is no state: the weight drops to 0.05 while another has room.
+//!
+//! What counts as a failure stands in [`outcome`], how many are too many in [`window`].
 
 pub mod check;
+pub mod isolation;
+pub mod lane;
+pub mod outcome;
+pub mod ramp;
+pub mod record;
+pub mod slow;
+pub mod window;
+
+pub use lane::{Lane, Tally};
+pub use outcome::{Given, Outcome};
 
 use crate::table;
 use std::{
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
+use window::Counted;
 
 /// Fitness of an endpoint, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,10 +58,62 @@ use tokio::sync::Notify;
 pub enum State {
     /// In rotation.
     Ok = 0,
+    /// Back on trial: one call a second.
+    HalfOpen = 1,
     /// Doubtful or not checked yet: used where nobody else can answer.
-    Suspect = 1,
+    Suspect = 2,
     /// Out of rotation.
-    Ejected = 2,
+    Ejected = 3,
+}
+
+/// Why a worker doubts an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Doubt {
+    /// A connection broke.
+    ConnectionLost = 0,
+    /// None can be opened.
+    CannotConnect = 1,
+    /// A connection with overdue calls does not even answer a ping.
+    Stalled = 2,
+    /// Several calls in a row failed.
+    Failures = 3,
+}
+
+impl Doubt {
+    const fn why(self) -> &'static str {
+        match self {
+            Self::ConnectionLost => "connection lost",
+            Self::CannotConnect => "cannot connect",
+            Self::Stalled => "a connection is stalled",
+            Self::Failures => "five failures in a row",
+        }
+    }
+
+    const fn of(number: u8) -> Self {
+        match number {
+            0 => Self::ConnectionLost,
+            1 => Self::CannotConnect,
+            2 => Self::Stalled,
+            _ => Self::Failures,
+        }
+    }
+}
+
+/// Weight of an endpoint that is well.
+pub const FULL_WEIGHT: u32 = 1000;
+
+/// What workers read at the pick, in a cache line that is hardly ever written.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shown {
+    state: AtomicU8,
+    /// Of [`FULL_WEIGHT`].
+    weight: AtomicU32,
+    /// A half-open endpoint may get a call.
+    probe: AtomicBool,
+    /// It refuses hardly anything, and its node is below its capacity.
+    room: AtomicBool,
 }
 
 /// What control task and workers know of one incarnation of one endpoint.
@@ -45,39 +125,47 @@ pub struct Vitals {
     pub node: Arc<str>,
     /// Name, address and check of the endpoint. Its readiness may change with the table: read it there.
     pub endpoint: table::Endpoint,
-    state: AtomicU8,
-    in_flight: AtomicU32,
-    /// Peak-EWMA latency in microseconds, as of `sampled_ms`.
-    latency_us: AtomicU32,
-    /// When it was last fed, in milliseconds after `born`.
-    sampled_ms: AtomicU32,
-    born: Instant,
+    shown: Shown,
+    lanes: Box<[Lane]>,
+    /// Raised with every doubt: checks that began before it do not settle it.
+    doubts: AtomicU32,
+    doubt: AtomicU8,
+    stalls: AtomicU32,
     since: Mutex<(Instant, &'static str)>,
+    report: Mutex<check::Report>,
     changed: Arc<Notify>,
     /// Wakes the checker: something is wrong, look now.
     pub(crate) look: Notify,
 }
 
-/// Without calls a latency halves in this time (e-fold 10 s): a past peak is forgiven.
-const HALF_LIFE_MS: u32 = 7_000;
-/// Latency assumed of an endpoint that has not answered yet: 30 ms.
-const SEED_US: u32 = 30_000;
-
 impl Vitals {
-    /// A clean record.
+    /// A clean record for so many workers.
     #[must_use]
-    pub fn new(slot: usize, node: Arc<str>, endpoint: table::Endpoint, changed: Arc<Notify>) -> Self {
+    pub fn new(
+        slot: usize,
+        node: Arc<str>,
+        endpoint: table::Endpoint,
+        changed: Arc<Notify>,
+        workers: usize,
+    ) -> Self {
         let state = if endpoint.check == table::Check::None { State::Ok } else { State::Suspect };
+        let now = Instant::now();
         Self {
             slot,
             node,
             endpoint,
-            state: AtomicU8::new(state as u8),
-            in_flight: AtomicU32::new(0),
-            latency_us: AtomicU32::new(SEED_US),
-            sampled_ms: AtomicU32::new(0),
-            born: Instant::now(),
-            since: Mutex::new((Instant::now(), "not checked yet")),
+            shown: Shown {
+                state: AtomicU8::new(state as u8),
+                weight: AtomicU32::new(FULL_WEIGHT),
+                probe: AtomicBool::new(false),
+                room: AtomicBool::new(true),
+            },
+            lanes: (0..workers).map(|_| Lane::new(now)).collect(),
+            doubts: AtomicU32::new(0),
+            doubt: AtomicU8::new(0),
+            stalls: AtomicU32::new(0),
+            since: Mutex::new((now, "not checked yet")),
+            report: Mutex::default(),
             changed,
             look: Notify::new(),
         }
@@ -86,161 +174,151 @@ impl Vitals {
     /// The state now.
     #[must_use]
     pub fn state(&self) -> State {
-        match self.state.load(Relaxed) {
+        match self.shown.state.load(Relaxed) {
             0 => State::Ok,
-            1 => State::Suspect,
+            1 => State::HalfOpen,
+            2 => State::Suspect,
             _ => State::Ejected,
         }
     }
 
-    /// May new calls go there, other things being equal?
+    /// May a new call go there, other things being equal? A half-open endpoint takes one a second.
     #[must_use]
-    pub fn in_rotation(&self) -> bool {
-        self.state.load(Relaxed) == State::Ok as u8
+    pub fn open(&self) -> bool {
+        match self.state() {
+            State::Ok => true,
+            State::HalfOpen => self.shown.probe.load(Relaxed),
+            State::Suspect | State::Ejected => false,
+        }
+    }
+
+    /// A half-open endpoint that waits for a call.
+    #[must_use]
+    pub fn wants_probe(&self) -> bool {
+        self.state() == State::HalfOpen && self.shown.probe.load(Relaxed)
+    }
+
+    /// Takes the one call of a half-open endpoint; false: another one was faster.
+    #[must_use]
+    pub fn take_probe(&self) -> bool {
+        self.shown.probe.swap(false, Relaxed)
+    }
+
+    /// Weight in the draw among the endpoints of a node, 1 to [`FULL_WEIGHT`].
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.shown.weight.load(Relaxed)
+    }
+
+    /// It has room for calls that another node refused.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.shown.room.load(Relaxed)
+    }
+
+    /// What a worker has seen of it.
+    ///
+    /// # Panics
+    /// Without such a worker.
+    #[must_use]
+    pub fn lane(&self, worker: usize) -> &Lane {
+        &self.lanes[worker]
     }
 
     /// Since when the state is what it is, and why.
     #[must_use]
     pub fn since(&self) -> (Instant, &'static str) {
-        *self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a state; true if it was another one before.
-    pub fn enter(&self, state: State, why: &'static str) -> bool {
-        let before = self.state.swap(state as u8, Relaxed);
-        if before == state as u8 {
-            return false;
+    /// A worker saw something break: doubt the endpoint until more is known.
+    pub fn doubt(&self, doubt: Doubt) {
+        if doubt == Doubt::Stalled {
+            self.stalls.fetch_add(1, Relaxed);
         }
-        *self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = (Instant::now(), why);
-        tracing::info!(node = %self.node, endpoint = %self.endpoint.name, ?state, why, "endpoint changed state");
+        self.doubt.store(doubt as u8, Relaxed);
+        self.doubts.fetch_add(1, Relaxed);
+        let (ok, suspect) = (State::Ok as u8, State::Suspect as u8);
+        let _ = self.shown.state.compare_exchange(ok, suspect, Relaxed, Relaxed);
         self.changed.notify_one();
-        true
-    }
-
-    /// A worker lost its connection, or could not open one: doubt the endpoint until a check says more.
-    pub fn doubt(&self, why: &'static str) {
-        if self.state() == State::Ok {
-            self.enter(State::Suspect, why);
-        }
         self.look.notify_one();
     }
 
-    /// A call starts.
-    pub fn begin(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
+    /// Doubts so far.
+    #[must_use]
+    pub fn doubts(&self) -> u32 {
+        self.doubts.load(Relaxed)
     }
 
-    /// A call ends; `answered` is its latency, and now, if it was answered with something that says how
-    /// long work takes there.
-    pub fn end(&self, answered: Option<(Duration, Instant)>) {
-        self.in_flight.fetch_sub(1, Relaxed);
-        let Some((latency, now)) = answered else { return };
-        let sample = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
-        let old = self.latency(now);
-        self.sampled_ms.store(self.age_ms(now), Relaxed);
-        // A peak counts at once; below it the average follows by a sixteenth a call. Lost updates of
-        // concurrent workers do not matter for a choice between two.
-        let new = if sample > old { sample } else { old - (old - sample) / 16 };
-        self.latency_us.store(new, Relaxed);
-    }
-
-    /// Calls in flight from all workers.
+    /// Attempts in flight from all workers.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.lanes.iter().map(Lane::in_flight).sum()
     }
 
-    /// What a further call costs there.
+    /// What the workers counted, added up.
     #[must_use]
-    pub fn cost(&self, now: Instant) -> u64 {
-        u64::from(self.latency(now)) * (u64::from(self.in_flight()) + 1)
-    }
-
-    /// Latency in microseconds, at least 1, after what was forgiven since the last sample.
-    fn latency(&self, now: Instant) -> u32 {
-        let quiet = self.age_ms(now).saturating_sub(self.sampled_ms.load(Relaxed));
-        (self.latency_us.load(Relaxed) >> (quiet / HALF_LIFE_MS).min(31)).max(1)
-    }
-
-    fn age_ms(&self, now: Instant) -> u32 {
-        u32::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u32::MAX)
-    }
-}
-
-/// Follows the verdicts of active checks: three bad ones in a row eject, two good ones restore.
-#[derive(Debug, Default)]
-pub struct Streak {
-    good: u32,
-    bad: u32,
-}
-
-/// Bad checks in a row that eject.
-const DOWN: u32 = 3;
-/// Good checks in a row that bring a doubtful endpoint back.
-const UP: u32 = 2;
-
-impl Streak {
-    /// The state after one more check, given the state before. `fresh`: never checked before, one good
-    /// check is enough; `refused`: nobody listens there.
-    pub fn after(&mut self, before: State, verdict: check::Verdict, fresh: bool) -> State {
-        if verdict == check::Verdict::Serving {
-            self.bad = 0;
-            self.good += 1;
-            return if fresh || self.good >= UP { State::Ok } else { before };
+    pub fn counted(&self, now: Instant) -> Counted {
+        let mut sum = Counted::default();
+        for (index, lane) in self.lanes.iter().enumerate() {
+            sum.tally += lane.tally();
+            sum.run = sum.run.max(lane.run());
+            // Connections of different workers are different, whatever their numbers.
+            sum.callers |= lane.callers(now).rotate_left(u32::try_from(index * 23 % 64).unwrap_or(0));
         }
-        self.good = 0;
-        self.bad += 1;
-        let at_once = verdict == check::Verdict::Refused && before != State::Ok;
-        if self.bad >= DOWN || at_once { State::Ejected } else { before }
+        sum
+    }
+
+    /// Median latency over the workers that know one.
+    #[must_use]
+    pub fn median(&self, now: Instant) -> Duration {
+        let known = self.lanes.iter().map(|lane| lane.median(now)).filter(|m| !m.is_zero());
+        let (sum, n) = known.fold((Duration::ZERO, 0), |(sum, n), median| (sum + median, n + 1));
+        sum.checked_div(n).unwrap_or_default()
+    }
+
+    /// What the checker found, for the control task.
+    pub(crate) fn report(&self, report: check::Report) {
+        let mut last = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != report {
+            *last = report;
+            self.changed.notify_one();
+        }
+    }
+
+    /// What the control task needs for a step.
+    pub(crate) fn seen(&self, now: Instant) -> record::Seen {
+        record::Seen {
+            state: self.state(),
+            counted: self.counted(now),
+            median: self.median(now),
+            stalls: self.stalls.load(Relaxed),
+            doubts: self.doubts(),
+            doubt: Doubt::of(self.doubt.load(Relaxed)).why(),
+            check: *self.report.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Shows the workers where it stands. For the control task only.
+    pub(crate) fn show(&self, stand: &record::Stand, before: State, room: bool, now: Instant) {
+        let state = stand.state as u8;
+        // A doubt that came during the step is newer than the step: the next one deals with it.
+        let _ = self.shown.state.compare_exchange(before as u8, state, Relaxed, Relaxed);
+        let weight = (stand.weight * f64::from(FULL_WEIGHT)).round().clamp(1.0, f64::from(FULL_WEIGHT));
+        self.shown.weight.store(weight as u32, Relaxed);
+        self.shown.room.store(room && stand.room, Relaxed);
+        if stand.probe || stand.state != State::HalfOpen {
+            self.shown.probe.store(stand.probe, Relaxed);
+        }
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.1 != stand.why || stand.state != before {
+            *since = (now, stand.why);
+            let (state, why) = (stand.state, stand.why);
+            tracing::info!(node = %self.node, endpoint = %self.endpoint.name, ?state, why,
+                "endpoint changed state");
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{check::Verdict, *};
-
-    #[track_caller]
-    fn check(start: State, verdicts: &[Verdict], expected: State) {
-        let mut streak = Streak::default();
-        let end = verdicts.iter().fold(start, |state, &v| streak.after(state, v, false));
-        assert_eq!(end, expected);
-    }
-
-    #[test]
-    fn checks_eject_after_three_and_restore_after_two() {
-        use {State::*, Verdict::*};
-        check(Ok, &[Failing, Failing], Ok);
-        check(Ok, &[Failing, Failing, Failing], Ejected);
-        check(Ok, &[Failing, Failing, Serving, Failing], Ok);
-        check(Ejected, &[Serving], Ejected);
-        check(Ejected, &[Serving, Serving], Ok);
-        check(Ejected, &[Serving, Failing, Serving], Ejected);
-        check(Suspect, &[Refused], Ejected);
-        check(Suspect, &[Failing], Suspect);
-        check(Ok, &[Refused], Ok);
-    }
-
-    #[test]
-    fn a_broken_connection_makes_a_suspect_and_latency_follows_peaks() {
-        let endpoint = table::Endpoint {
-            name: "a".into(),
-            address: "127.0.0.1:1".into(),
-            incarnation: 1,
-            ready: Vec::new(),
-            draining: false,
-            check: table::Check::None,
-        };
-        let vitals = Vitals::new(0, "n".into(), endpoint, Arc::default());
-        assert!(vitals.in_rotation());
-        vitals.doubt("connection lost");
-        assert_eq!((vitals.state(), vitals.since().1), (State::Suspect, "connection lost"));
-        let now = vitals.born;
-        vitals.begin();
-        vitals.end(Some((Duration::from_millis(200), now)));
-        assert_eq!(vitals.cost(now), 200_000);
-        assert_eq!(vitals.cost(now + Duration::from_secs(15)), 50_000, "a past peak is forgiven");
-        vitals.begin();
-        vitals.end(Some((Duration::ZERO, now)));
-        assert!(vitals.cost(now) < 200_000);
-    }
-}
+pub(crate) mod tests;

@@ -102,7 +102,8 @@ impl OperatorService for Operator {
             table: Some(self.table_info(&snapshot)),
             region: code.get(),
             candidates: route.candidates.iter().map(candidate_info).collect(),
-            subject_node: picked.map_or_else(String::new, |at| route.candidates[at].node.to_string()),
+            subject_node: picked
+                .map_or_else(String::new, |pick| route.candidates[pick.candidate].node.to_string()),
             summary: summary(code, class, route),
         }))
     }
@@ -165,7 +166,8 @@ fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
                 let (since, why) = vitals.since();
                 let health = match vitals.state() {
                     State::Ok => v1::Health::Ok,
-                    State::Suspect => v1::Health::Suspect,
+                    // Used where nobody else can answer: so is a half-open one, but for one call a second.
+                    State::HalfOpen | State::Suspect => v1::Health::Suspect,
                     State::Ejected => v1::Health::Ejected,
                 };
                 (health, (Some(since), why))
@@ -202,7 +204,7 @@ fn candidate_info(candidate: &plan::Candidate) -> v1::CandidateInfo {
         tier: u32::from(candidate.tier),
         share: candidate.share,
         reason: candidate.reason.to_string(),
-        excluded: candidate.reason.excludes(),
+        excluded: candidate.reason.excludes() || candidate.reason == plan::Reason::Stale,
         health: candidate.health,
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod course;
 pub mod intake;
 pub mod local;
 pub mod message;

@@ -1,8 +1,21 @@
 //! May we try again?
 //!
-//! Pure: the rules of replay as one function over what happened. Two allowances: a request that sits on
-//! a dead connection *moves* once, at once, to another endpoint; an answer that invites a retry spends
-//! from a [`Budget`] of a tenth of the requests, so that retries cannot multiply an outage.
+//! Pure: [`decide`] looks up what happened in one table, [`RULES`], first match wins. Two allowances:
+//! a request that sits on a dead or suspect connection *moves* once, at once, to another endpoint; an
+//! answer (or the lack of one) that invites a *retry* spends from the [`budget`] of a tenth of the calls,
+//! so that retries cannot multiply an outage.
+//!
+//! | what happened | may be executed twice, and all of it is kept | else |
+//! |---|---|---|
+//! | nothing was sent, or the peer says that it did not process it | move | move, if it is kept |
+//! | connection or stream lost; connection stalled | move, and that was the last attempt | give up |
+//! | time for one try is over; UNAVAILABLE without pushback | retry: 2nd anywhere, 3rd in another tier | give up |
+//! | RESOURCE_EXHAUSTED | retry in another tier that has room | give up |
+//!
+//! Never after the third attempt, never while the class is being shed, never without a budget token.
+
+pub mod budget;
+pub mod pace;
 
 use std::time::{Duration, Instant};
 use suiyue_proto::method::Idempotency;
@@ -19,14 +32,18 @@ pub enum Failure {
     Refused,
     /// The connection or the stream broke after something may have been sent.
     Lost,
+    /// The connection does not answer a ping.
+    Stalled,
     /// No answer within the time for one try.
     Timeout,
     /// The answer is UNAVAILABLE without pushback.
     Unavailable,
+    /// The answer is RESOURCE_EXHAUSTED.
+    Exhausted,
 }
 
 /// What a decision needs to know of the request so far.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// May it be executed twice?
     pub idempotency: Idempotency,
@@ -36,6 +53,19 @@ pub struct Progress {
     pub attempts: u8,
     /// It moved off a broken connection after bytes had been sent: that was its one further attempt.
     pub moved_after_sending: bool,
+    /// Calls of its class are being refused at present.
+    pub shed: bool,
+}
+
+/// Where the next attempt may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Any endpoint that was not tried.
+    Anywhere,
+    /// A tier that was not tried.
+    OtherTier,
+    /// A tier that was not tried, and an endpoint with room.
+    OtherTierWithRoom,
 }
 
 /// What to do.
@@ -43,116 +73,125 @@ pub struct Progress {
 pub enum Decision {
     /// Send it to another endpoint at once.
     Move,
-    /// Send it to another endpoint if the budget has a token.
-    Spend,
+    /// Send it again if the budget has a token.
+    Retry(Scope),
     /// Tell the caller.
     GiveUp,
 }
 
-/// Decides about one failure.
-#[must_use]
-pub fn decide(failure: Failure, progress: Progress) -> Decision {
-    if !progress.kept || progress.attempts >= MAX_ATTEMPTS || progress.moved_after_sending {
-        return Decision::GiveUp;
-    }
-    match failure {
-        Failure::NotSent | Failure::Refused => Decision::Move,
-        _ if !progress.idempotency.replayable() => Decision::GiveUp,
-        Failure::Lost => Decision::Move,
-        Failure::Timeout | Failure::Unavailable => Decision::Spend,
-    }
-}
-
-/// Retries allowed: a tenth of the requests, at least three a second where requests are few.
+/// One row of the table; `None` matches everything.
 #[derive(Debug)]
-pub struct Budget {
-    /// In tenths of a retry, so that a request deposits one.
-    tenths: u32,
-    floor_from: Instant,
+struct Rule {
+    failures: Option<&'static [Failure]>,
+    replayable: Option<bool>,
+    kept: Option<bool>,
+    attempts: Option<u8>,
+    moved: Option<bool>,
+    shed: Option<bool>,
+    funded: Option<bool>,
+    decision: Decision,
 }
 
-/// Retries a second that are always allowed.
-const FLOOR: u32 = 3;
-/// Tokens kept at most: a tenth of ten seconds at a thousand requests a second.
-const CAP_TENTHS: u32 = 10_000;
+/// A row that matches everything and gives up.
+const ANY: Rule = Rule {
+    failures: None,
+    replayable: None,
+    kept: None,
+    attempts: None,
+    moved: None,
+    shed: None,
+    funded: None,
+    decision: Decision::GiveUp,
+};
 
-impl Budget {
-    /// A budget with one second of the floor.
-    #[must_use]
-    pub const fn new(now: Instant) -> Self {
-        Self { tenths: FLOOR * 10, floor_from: now }
-    }
+/// Every outcome. The first row that matches decides.
+const RULES: [Rule; 12] = {
+    use Decision::{Move, Retry};
+    use Failure::{Exhausted, Lost, NotSent, Refused, Stalled, Timeout, Unavailable};
+    use Scope::{Anywhere, OtherTier, OtherTierWithRoom};
+    [
+        Rule { attempts: Some(MAX_ATTEMPTS), ..ANY },
+        Rule { kept: Some(false), ..ANY },
+        // A request that kills its node must not walk through the federation.
+        Rule { moved: Some(true), ..ANY },
+        Rule { failures: Some(&[NotSent, Refused]), decision: Move, ..ANY },
+        Rule { replayable: Some(false), ..ANY },
+        Rule { failures: Some(&[Lost, Stalled]), decision: Move, ..ANY },
+        Rule { shed: Some(true), ..ANY },
+        Rule { funded: Some(false), ..ANY },
+        Rule { failures: Some(&[Exhausted]), decision: Retry(OtherTierWithRoom), ..ANY },
+        Rule { failures: Some(&[Timeout, Unavailable]), attempts: Some(1), decision: Retry(Anywhere), ..ANY },
+        Rule {
+            failures: Some(&[Timeout, Unavailable]),
+            attempts: Some(2),
+            decision: Retry(OtherTier),
+            ..ANY
+        },
+        ANY,
+    ]
+};
 
-    /// A first attempt was made.
-    pub fn deposit(&mut self) {
-        self.tenths = (self.tenths + 1).min(CAP_TENTHS);
-    }
-
-    /// There is a retry to take.
-    pub fn is_open(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.floor_from) >= Duration::from_secs(1) {
-            self.floor_from = now;
-            self.tenths = self.tenths.max(FLOOR * 10);
+impl Rule {
+    fn matches(&self, failure: Failure, progress: Progress, funded: bool) -> bool {
+        fn fits<T: PartialEq + Copy>(wanted: Option<T>, found: T) -> bool {
+            wanted.is_none_or(|wanted| wanted == found)
         }
-        self.tenths >= 10
+        self.failures.is_none_or(|failures| failures.contains(&failure))
+            && fits(self.replayable, progress.idempotency.replayable())
+            && fits(self.kept, progress.kept)
+            && fits(self.attempts, progress.attempts)
+            && fits(self.moved, progress.moved_after_sending)
+            && fits(self.shed, progress.shed)
+            && fits(self.funded, funded)
     }
+}
 
-    /// Takes one retry; false if there is none.
-    pub fn spend(&mut self, now: Instant) -> bool {
-        let open = self.is_open(now);
-        if open {
-            self.tenths -= 10;
-        }
-        open
+/// Decides about one failure. `funded`: the budget has a token.
+#[must_use]
+pub fn decide(failure: Failure, progress: Progress, funded: bool) -> Decision {
+    let rule = RULES.iter().find(|rule| rule.matches(failure, progress, funded));
+    rule.map_or(Decision::GiveUp, |rule| rule.decision)
+}
+
+/// Wait before a retry: none before the second attempt, full jitter of 25 to 100 ms before the third.
+#[must_use]
+pub fn delay(attempts: u8, random: u64) -> Duration {
+    if attempts < 2 {
+        return Duration::ZERO;
     }
+    Duration::from_millis(25 + random % 76)
+}
+
+/// No try is shorter, whatever is usual.
+const MIN_TRY: Duration = Duration::from_millis(100);
+
+/// Time for one try where another may follow: half of what is left, but no more than four times what
+/// 99 % of the method's calls take.
+#[must_use]
+pub fn per_try(left: Duration, p99: Option<Duration>) -> Duration {
+    p99.map_or(left / 2, |p99| (left / 2).min((4 * p99).max(MIN_TRY)))
+}
+
+/// The attempt got as much time as the class's default deadline would have given it: that it was not
+/// answered is the node's own making, and not the caller's haste.
+#[must_use]
+pub fn had_time(waited: Duration, default: Duration, p99: Option<Duration>) -> bool {
+    // A timer's resolution less.
+    waited + Duration::from_millis(5) >= per_try(default, p99)
+}
+
+/// Less than this left, and no attempt is made: 20 ms, or what half of the endpoint's calls take. Bounded by
+/// a quarter of the class's default deadline, so that a sick estimate never refuses what was given time.
+#[must_use]
+pub fn least_time(median: Duration, default: Duration) -> Duration {
+    median.min(default / 4).max(Duration::from_millis(20))
+}
+
+/// When a call without an answer is overdue: a tenth of a second, or what 99 % of its method's calls take.
+#[must_use]
+pub fn overdue(sent: Instant, p99: Option<Duration>) -> Instant {
+    sent + p99.unwrap_or_default().max(MIN_TRY)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_outcome_has_its_decision() {
-        use {Decision::*, Failure::*, Idempotency::*};
-        // failure, idempotency, kept, attempts, moved after sending → decision
-        let table = [
-            (NotSent, Unknown, true, 1, false, Move),
-            (NotSent, Unknown, true, 2, false, Move),
-            (NotSent, Unknown, true, 3, false, GiveUp),
-            (NotSent, Unknown, false, 1, false, GiveUp),
-            (Refused, Unknown, true, 1, false, Move),
-            (Lost, Unknown, true, 1, false, GiveUp),
-            (Lost, Idempotent, true, 1, false, Move),
-            (Lost, NoSideEffects, true, 1, false, Move),
-            (Lost, Idempotent, true, 2, true, GiveUp),
-            (NotSent, Idempotent, true, 2, true, GiveUp),
-            (Lost, Idempotent, false, 1, false, GiveUp),
-            (Timeout, Unknown, true, 1, false, GiveUp),
-            (Timeout, Idempotent, true, 1, false, Spend),
-            (Unavailable, NoSideEffects, true, 2, false, Spend),
-            (Unavailable, Unknown, true, 1, false, GiveUp),
-        ];
-        for (failure, idempotency, kept, attempts, moved_after_sending, expected) in table {
-            let progress = Progress { idempotency, kept, attempts, moved_after_sending };
-            assert_eq!(decide(failure, progress), expected, "{failure:?} {progress:?}");
-        }
-    }
-
-    #[test]
-    fn the_budget_is_a_tenth_of_the_requests_with_a_floor() {
-        let now = Instant::now();
-        let mut budget = Budget::new(now);
-        let spent = |budget: &mut Budget, at| (0..10_000).filter(|_| budget.spend(at)).count();
-        assert_eq!(spent(&mut budget, now), 3);
-        for _ in 0..1_000 {
-            budget.deposit();
-        }
-        assert_eq!(spent(&mut budget, now), 100);
-        assert!(!budget.is_open(now) && budget.is_open(now + Duration::from_millis(1_500)));
-        assert_eq!(spent(&mut budget, now + Duration::from_secs(3)), 3);
-        for _ in 0..100_000 {
-            budget.deposit();
-        }
-        assert_eq!(spent(&mut budget, now), CAP_TENTHS as usize / 10);
-    }
-}
+mod tests;

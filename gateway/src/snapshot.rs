@@ -5,8 +5,10 @@
 //! are immutable; the control task publishes them, workers hold the newest.
 
 use crate::{
+    control::demand::Demand,
     health::Vitals,
-    plan::{Plans, Reason, Route},
+    plan::{Inputs, Plans, Reason, Route},
+    retry::budget::Budget,
     table::Table,
 };
 use foldhash::fast::RandomState;
@@ -23,7 +25,9 @@ pub struct Snapshot {
     /// The table that the plan was made from.
     pub table: Arc<Table>,
     /// The plan.
-    pub plans: Plans,
+    pub plans: Arc<Plans>,
+    /// What it was made from besides the table; `None` before the first plan.
+    pub inputs: Option<Arc<Inputs>>,
     /// Raised by one with every plan; named in every answer.
     pub generation: u64,
     /// The generation as metadata.
@@ -35,12 +39,16 @@ pub struct Snapshot {
 }
 
 /// A route with its endpoints.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Resolved {
     /// Shares, for the pick. `route.candidates[i]` is `targets[i]`.
     pub route: Route,
     /// The candidates with their endpoints.
     pub targets: Vec<Target>,
+    /// Counts the region's calls.
+    pub demand: Arc<Demand>,
+    /// Calls of the region in flight at this gateway, where a policy says so.
+    pub in_flight_max: Option<u32>,
 }
 
 /// One candidate, ready to be called.
@@ -56,26 +64,39 @@ pub struct Target {
     pub reason: Reason,
     /// Endpoints that are ready for the region and not leaving, in rotation or not.
     pub endpoints: Vec<Arc<Vitals>>,
+    /// Retries of calls that fail there.
+    pub budget: Arc<Budget>,
+}
+
+/// What outlives a snapshot: the records that its routes point to.
+pub trait Parts {
+    /// The record of an endpoint by node and endpoint name.
+    fn vitals(&self, node: &Arc<str>, endpoint: &Arc<str>) -> Option<Arc<Vitals>>;
+    /// The retry budget of a region at a node.
+    fn budget(&mut self, region: Code, node: &Arc<str>) -> Arc<Budget>;
+    /// The counter of a region's calls.
+    fn demand(&mut self, region: Code) -> Arc<Demand>;
 }
 
 impl Snapshot {
-    /// Resolves a plan. `find` gives the record of an endpoint by node and endpoint name.
+    /// Resolves a plan with what it was made from.
     #[must_use]
     pub fn new(
         table: Arc<Table>,
-        plans: Plans,
+        (plans, inputs): (Arc<Plans>, Arc<Inputs>),
         generation: u64,
         vitals: Vec<Arc<Vitals>>,
-        find: impl Fn(&Arc<str>, &Arc<str>) -> Option<Arc<Vitals>>,
+        parts: &mut impl Parts,
     ) -> Self {
         let mut routes = HashMap::default();
         for (&code, by_class) in &plans.regions {
-            let resolved = by_class.each_ref().map(|route| resolve(&table, code, route, &find));
+            let resolved = by_class.each_ref().map(|route| resolve(&table, code, route, parts));
             routes.insert(code, resolved);
         }
         let methods = table.methods.iter().map(|(path, method)| (path.clone(), method.clone())).collect();
         let generation_value = Some(HeaderValue::from(generation));
-        Self { table, plans, generation, generation_value, vitals, routes, methods }
+        let inputs = Some(inputs);
+        Self { table, plans, inputs, generation, generation_value, vitals, routes, methods }
     }
 
     /// The route of a routing region and class; `None`: nobody serves the region.
@@ -91,12 +112,7 @@ impl Snapshot {
     }
 }
 
-fn resolve(
-    table: &Table,
-    code: Code,
-    route: &Route,
-    find: &impl Fn(&Arc<str>, &Arc<str>) -> Option<Arc<Vitals>>,
-) -> Resolved {
+fn resolve(table: &Table, code: Code, route: &Route, parts: &mut impl Parts) -> Resolved {
     let targets = route
         .candidates
         .iter()
@@ -107,7 +123,7 @@ fn resolve(
                 .iter()
                 .flat_map(|n| &n.endpoints)
                 .filter(|e| !e.draining && e.ready.iter().any(|(ready, _)| *ready == about))
-                .filter_map(|e| find(&candidate.node, &e.name))
+                .filter_map(|e| parts.vitals(&candidate.node, &e.name))
                 .collect();
             Target {
                 node: candidate.node.clone(),
@@ -116,8 +132,10 @@ fn resolve(
                 tier: candidate.tier,
                 reason: candidate.reason,
                 endpoints,
+                budget: parts.budget(code, &candidate.node),
             }
         })
         .collect();
-    Resolved { route: route.clone(), targets }
+    let in_flight_max = table.policies.get(&code).and_then(|policy| policy.in_flight_max);
+    Resolved { route: route.clone(), targets, demand: parts.demand(code), in_flight_max }
 }

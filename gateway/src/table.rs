@@ -4,7 +4,7 @@
 //! and turned into our own types. It is immutable; the registry fold is its only writer. Health and
 //! load are not in it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use suiyue_proto::{
     method::{Class, Method},
     region::Code,
@@ -34,6 +34,8 @@ pub struct Table {
     pub nodes: BTreeMap<Arc<str>, Arc<Node>>,
     /// Policies by region; a region without one has no peers.
     pub policies: BTreeMap<Code, Policy>,
+    /// Shifts that operators ordered, in no order; those that have not begun or are over change nothing.
+    pub shifts: Vec<Arc<Shift>>,
     /// Methods that may be forwarded, by path.
     pub methods: BTreeMap<Arc<str>, Arc<Method>>,
     /// Nodes that declared a foreign method, by path: while there are others, a node cannot change
@@ -54,8 +56,12 @@ pub struct Quarantined {
     pub reason: String,
 }
 
+/// Fractions of a node's capacity that the classes may fill, highest class first, where the node says
+/// nothing else: a low class stops while there is room for a higher one.
+pub const CEILINGS: [f64; 4] = [1.0, 0.9, 0.7, 0.5];
+
 /// One code system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// Unique in the federation.
     pub name: Arc<str>,
@@ -67,6 +73,9 @@ pub struct Node {
     pub scopes: Vec<Code>,
     /// Calls a second that it can carry in total; `None`: not declared.
     pub rps_max: Option<u32>,
+    /// Fraction of `rps_max` up to which calls of a class, together with those of all higher classes,
+    /// are sent; by class, highest first. [`CEILINGS`] where nothing else is said.
+    pub ceilings: [f64; 4],
     /// Stage and drain as operators want them.
     pub intent: Intent,
     /// It stands in the configuration, not in the registry.
@@ -87,10 +96,24 @@ pub enum Role {
 /// What operators want of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Intent {
-    /// It gets calls at all: its stage is CANARY or ACTIVE.
-    pub suspended: bool,
+    /// How far it is trusted with calls.
+    pub stage: Stage,
     /// No calls at all.
     pub drained: bool,
+}
+
+/// How far a node is trusted with calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stage {
+    /// Registered, gets no calls.
+    Test,
+    /// Gets at most so many percent of a region's calls: 1, 5 or 25.
+    Canary(u8),
+    /// Gets its full share.
+    #[default]
+    Active,
+    /// Gets no calls until an operator says otherwise.
+    Suspended,
 }
 
 /// One address of a node.
@@ -123,9 +146,56 @@ pub enum Check {
     None,
 }
 
-/// Policy of a region.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Policy of a region. The default of every field is what a region without a policy gets.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Policy {
     /// Nodes of other regions that may answer, with the classes they may answer.
     pub peers: Vec<(Arc<str>, Vec<Class>)>,
+    /// Base weights of nodes across tiers, above 0 and relative to each other; empty: the first tier
+    /// that has anyone takes all.
+    pub weights: Vec<(Arc<str>, f64)>,
+    /// How old a node's data may be while fresher ones can be had, by class.
+    pub max_lag: [Option<Duration>; 4],
+    /// What happens when nobody is healthy, by class.
+    pub nothing_healthy: [Option<NothingHealthy>; 4],
+    /// Fraction of the region's calls above which moving them needs a second person, 0 to 1.
+    pub two_person_above: Option<f64>,
+    /// Calls of the region in flight at one gateway.
+    pub in_flight_max: Option<u32>,
+}
+
+/// What happens to calls when no candidate is healthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NothingHealthy {
+    /// Every candidate is tried that is not drained and has the holders.
+    SpreadAll,
+    /// The same, but only the region's own nodes and its province's (tiers 0 and 1).
+    SpreadOwn,
+    /// Calls are refused.
+    Closed,
+}
+
+/// An order to move a part of a node's calls of one region to others, for a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shift {
+    /// Unique in the federation.
+    pub id: Arc<str>,
+    /// The region whose calls are moved.
+    pub region: Code,
+    /// Classes that are moved; empty: all.
+    pub classes: Vec<Class>,
+    /// Node that gives.
+    pub from: Arc<str>,
+    /// Nodes that take, with weights above 0 relative to each other.
+    pub to: Vec<(Arc<str>, f64)>,
+    /// Part of the share of `from` that is moved in the end, 0 to 100.
+    pub percent: f64,
+    /// The part grows by so many points at the start and after each `every`; 0: all at once.
+    pub step: f64,
+    /// Time between two steps; zero: all at once.
+    pub every: Duration,
+    /// When it begins, in milliseconds since 1970-01-01 UTC.
+    pub start_ms: i64,
+    /// When it begins to walk back, in milliseconds since 1970-01-01 UTC.
+    pub expires_at_ms: i64,
 }

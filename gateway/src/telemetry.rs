@@ -5,6 +5,7 @@
 //! [`Recent`], so that counting a call is a short scan and a few stores.
 
 pub mod exposition;
+pub mod rules;
 
 use std::{
     cell::RefCell,
@@ -23,7 +24,7 @@ use suiyue_proto::method::Class;
 pub enum AnswerReason {
     /// The region's first tier.
     Primary,
-    /// A later tier, because earlier ones are not healthy.
+    /// A later tier, because earlier ones cannot take everything.
     Failover,
     /// Another attempt after a first one failed.
     Retry,
@@ -31,6 +32,12 @@ pub enum AnswerReason {
     FailOpen,
     /// No node answered: the gateway refused.
     Refused,
+    /// The region's policy gives the node a weight.
+    Policy,
+    /// A shift moves this subject's calls to the node.
+    Shift,
+    /// The node that would have answered is at its cap.
+    Overflow,
 }
 
 impl AnswerReason {
@@ -43,10 +50,23 @@ impl AnswerReason {
             Self::Retry => "retry",
             Self::FailOpen => "fail_open",
             Self::Refused => "refused",
+            Self::Policy => "policy",
+            Self::Shift => "shift",
+            Self::Overflow => "overflow",
         }
     }
 
-    const ALL: [Self; 5] = [Self::Primary, Self::Failover, Self::Retry, Self::FailOpen, Self::Refused];
+    /// In the order of their numbers, for [`End::unpacked`].
+    const ALL: [Self; 8] = [
+        Self::Primary,
+        Self::Failover,
+        Self::Retry,
+        Self::FailOpen,
+        Self::Refused,
+        Self::Policy,
+        Self::Shift,
+        Self::Overflow,
+    ];
 }
 
 /// How a call ended.
@@ -82,7 +102,7 @@ impl End {
             region: (packed >> 32) as u32,
             class: Class::ALL[(packed >> 24) as usize & 3],
             tier: (packed >> 16) as u8,
-            reason: AnswerReason::ALL[((packed >> 9) as usize & 0x7f).min(4)],
+            reason: AnswerReason::ALL[((packed >> 9) as usize & 0x7f).min(7)],
             retried: packed >> 8 & 1 == 1,
             code: packed as u8,
         }
@@ -144,13 +164,19 @@ pub struct Metrics {
     pub connections: Vec<Arc<std::sync::atomic::AtomicUsize>>,
     /// Connections turned away: too many, or not HTTP/2.
     pub refused_connections: AtomicU64,
+    /// How often each rule of health and retry applied.
+    pub rules: rules::Rules,
 }
 
 impl Metrics {
     /// Numbers of a gateway with so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { connections: (0..workers).map(|_| Arc::default()).collect(), ..Self::default() }
+        Self {
+            connections: (0..workers).map(|_| Arc::default()).collect(),
+            rules: rules::Rules::new(workers),
+            ..Self::default()
+        }
     }
 
     fn series(&self, worker: usize, node: &Arc<str>, key: u64) -> Arc<Series> {

@@ -37,6 +37,8 @@ struct Slot {
     /// Raised when the slot is freed: an entry of an earlier life is stale.
     life: u32,
     due: u64,
+    /// What [`Wheel::expire`] finds it by; 0: nothing.
+    group: usize,
     fired: bool,
     waker: Option<Waker>,
 }
@@ -65,6 +67,12 @@ impl Wheel {
     /// Arms a timer for `at`.
     #[must_use]
     pub fn arm(&self, at: Instant) -> Timer {
+        self.arm_in(at, 0)
+    }
+
+    /// Arms a timer for `at` that fires earlier when its group is expired.
+    #[must_use]
+    pub fn arm_in(&self, at: Instant, group: usize) -> Timer {
         let mut state = self.0.borrow_mut();
         let slot = state.free.pop().unwrap_or_else(|| {
             state.slots.push(Slot::default());
@@ -77,7 +85,7 @@ impl Wheel {
         // One tick later than the tick the instant falls into: never early.
         let due = (state.tick_of(at) + 1).max(state.done + 1);
         let life = state.slots[slot as usize].life;
-        state.slots[slot as usize] = Slot { life, due, fired: false, waker: None };
+        state.slots[slot as usize] = Slot { life, due, group, fired: false, waker: None };
         state.buckets[(due % BUCKETS as u64) as usize].push((slot, life));
         state.armed += 1;
         if state.armed == 1
@@ -87,6 +95,16 @@ impl Wheel {
         }
         drop(state);
         Timer { wheel: self.clone(), slot }
+    }
+
+    /// Fires all timers of a group now. Looks at every timer: for rare events.
+    pub fn expire(&self, group: usize) {
+        for slot in self.0.borrow_mut().slots.iter_mut().filter(|slot| slot.group == group) {
+            slot.fired = true;
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     /// Fires timers for as long as the worker lives. Never returns.
@@ -169,6 +187,7 @@ impl Drop for Timer {
         let mut state = self.wheel.0.borrow_mut();
         let slot = &mut state.slots[self.slot as usize];
         slot.life = slot.life.wrapping_add(1);
+        slot.group = 0;
         slot.waker = None;
         state.free.push(self.slot);
         state.armed -= 1;
@@ -199,6 +218,17 @@ mod tests {
         assert_eq!(wheel.0.borrow().armed, 4);
         drop(timers);
         assert_eq!(wheel.0.borrow().armed, 0);
+    }
+
+    #[test]
+    fn a_group_is_fired_ahead_of_time() {
+        let wheel = Wheel::new();
+        let later = Instant::now() + Duration::from_secs(60);
+        let mut timers = [wheel.arm_in(later, 7), wheel.arm_in(later, 8), wheel.arm(later)];
+        wheel.expire(7);
+        let mut cx = Context::from_waker(Waker::noop());
+        let fired = timers.each_mut().map(|timer| timer.poll_fired(&mut cx).is_ready());
+        assert_eq!(fired, [true, false, false]);
     }
 
     #[test]

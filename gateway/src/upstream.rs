@@ -7,10 +7,13 @@
 //! Nothing is queued here: a call that finds no connection waits for the one being opened, or fails as
 //! not sent.
 
+mod watchdog;
+
 use crate::{
-    health::{State, Vitals},
+    health::{Doubt, Lane, State, Vitals},
     io::Io,
     telemetry,
+    timer::Wheel,
 };
 use bytes::Bytes;
 use h2::client::{Connection, ResponseFuture, SendRequest};
@@ -20,16 +23,15 @@ use std::{
     rc::{Rc, Weak},
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use watchdog::{Pinger, Pulse, Watched};
 
 /// Streams of a connection until the peer's own limit is known.
 const FIRST_STREAMS: usize = 100;
 /// Streams that were reset and are remembered, so that late frames of theirs are no error.
 const REMEMBERED_RESETS: usize = 4096;
-/// A connection on which a call timed out must answer a ping within this time.
-const PING_LIMIT: Duration = Duration::from_millis(500);
 /// Connections to one endpoint at most.
 const MAX_LINES: usize = 16;
 /// A connection that is not open by then has failed.
@@ -37,6 +39,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Wait after a failed connect, doubling up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How often a connection that was given up is looked at, until its last call has ended.
+const LEFT: Duration = Duration::from_millis(250);
 /// Receive window of a stream: what a stalled caller can make us hold.
 const STREAM_WINDOW: u32 = 64 << 10;
 /// Receive window of a connection: wide, so that stalled streams do not stop the others.
@@ -50,6 +54,8 @@ pub struct Pool {
     pub authority: Authority,
     /// Series of this endpoint, most used first.
     pub series: telemetry::Recent,
+    /// The worker that it belongs to, and its timers.
+    place: Place,
     lines: RefCell<Vec<Rc<Line>>>,
     /// The last connect failed: do not wait for the next.
     down: Cell<bool>,
@@ -61,6 +67,15 @@ pub struct Pool {
     wanted: Notify,
 }
 
+/// Where a pool lives.
+#[derive(Clone)]
+pub struct Place {
+    /// Index of the worker.
+    pub worker: usize,
+    /// Its timers.
+    pub wheel: Wheel,
+}
+
 /// One HTTP/2 connection.
 pub struct Line {
     sender: RefCell<SendRequest<Bytes>>,
@@ -69,8 +84,8 @@ pub struct Line {
     limit: Cell<usize>,
     /// No new streams: it broke, or the peer said GOAWAY.
     retired: Cell<bool>,
-    /// A call timed out on it: is anybody there?
-    doubted: Rc<Notify>,
+    /// Is anybody there?
+    pulse: Rc<Pulse>,
     /// To be told when there is room again.
     room: Rc<Notify>,
 }
@@ -78,12 +93,18 @@ pub struct Line {
 /// A call on a connection: counts as in flight until dropped.
 pub struct Lease {
     line: Rc<Line>,
+    /// Reads of the connection when it was sent.
+    reads: u32,
+    overdue: Cell<bool>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let before = self.line.in_flight.get();
         self.line.in_flight.set(before - 1);
+        if self.overdue.get() {
+            self.line.pulse.settled();
+        }
         if before >= self.line.limit.get() {
             self.line.room.notify_waiters();
         }
@@ -91,9 +112,35 @@ impl Drop for Lease {
 }
 
 impl Lease {
-    /// A call timed out: asks the peer for a sign of life, one ping at a time.
-    pub fn doubt(&self) {
-        self.line.doubted.notify_one();
+    fn new(line: Rc<Line>) -> Self {
+        line.in_flight.set(line.in_flight.get() + 1);
+        Self { reads: line.pulse.reads(), overdue: Cell::new(false), line }
+    }
+
+    /// The call takes longer than usual: is anybody there?
+    pub fn overdue(&self, sent: Instant) {
+        if !self.overdue.replace(true) {
+            self.line.pulse.overdue(sent, self.reads);
+        }
+    }
+
+    /// The call gave up waiting.
+    pub fn gave_up(&self, sent: Instant, now: Instant) {
+        if !self.overdue.get() {
+            self.line.pulse.gave_up(sent, self.reads, now);
+        }
+    }
+
+    /// Nobody is there.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.line.pulse.is_stalled()
+    }
+
+    /// Timers armed in this group fire when the connection is found stalled.
+    #[must_use]
+    pub fn group(&self) -> usize {
+        self.line.group()
     }
 }
 
@@ -114,12 +161,13 @@ pub struct Opened {
 impl Pool {
     /// A pool whose keeper runs until the pool is dropped. Must be called on a local runtime.
     #[must_use]
-    pub fn open(vitals: Arc<Vitals>) -> Option<Rc<Self>> {
+    pub fn open(vitals: Arc<Vitals>, place: Place) -> Option<Rc<Self>> {
         let authority = vitals.endpoint.address.parse().ok()?;
         let pool = Rc::new(Self {
             vitals,
             authority,
             series: telemetry::Recent::default(),
+            place,
             lines: RefCell::default(),
             down: Cell::new(false),
             closed: Cell::new(false),
@@ -128,6 +176,18 @@ impl Pool {
         });
         tokio::task::spawn_local(keep(Rc::downgrade(&pool)));
         Some(pool)
+    }
+
+    /// What this worker counts of the endpoint.
+    #[must_use]
+    pub fn lane(&self) -> &Lane {
+        self.vitals.lane(self.place.worker)
+    }
+
+    /// A connection is gone, or cannot be had: one failure, whatever was on it.
+    fn failed(&self, doubt: Doubt) {
+        self.lane().lost();
+        self.vitals.doubt(doubt);
     }
 
     /// A connection with room for a stream, at once where there is one; waits at most
@@ -205,8 +265,7 @@ impl Pool {
             return Err(NotSent);
         };
         drop(sender);
-        line.in_flight.set(line.in_flight.get() + 1);
-        Ok(Opened { lease: Lease { line }, response, body })
+        Ok(Opened { lease: Lease::new(line), response, body })
     }
 
     fn has_room(&self) -> bool {
@@ -230,7 +289,7 @@ async fn keep(weak: Weak<Pool>) {
                 _ => {
                     pool.down.set(true);
                     pool.opened.notify_waiters();
-                    pool.vitals.doubt("cannot connect");
+                    pool.failed(Doubt::CannotConnect);
                     pause(&pool.vitals, backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     continue;
@@ -252,7 +311,7 @@ async fn pause(vitals: &Vitals, backoff: Duration) {
     let end = tokio::time::Instant::now() + backoff;
     while tokio::time::Instant::now() < end {
         tokio::time::sleep(BACKOFF_MIN).await;
-        if vitals.state() == State::Ok {
+        if vitals.state() <= State::HalfOpen {
             return;
         }
     }
@@ -261,6 +320,7 @@ async fn pause(vitals: &Vitals, backoff: Duration) {
 async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
     let socket = TcpStream::connect(&*pool.vitals.endpoint.address).await?;
     socket.set_nodelay(true)?;
+    let pulse = Rc::<Pulse>::default();
     let (sender, connection) = h2::client::Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
@@ -269,7 +329,7 @@ async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
         // Callers hang up all the time; late answers to them must not cost the others their connection.
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .max_local_error_reset_streams(None)
-        .handshake::<_, Bytes>(Io::Plain(socket))
+        .handshake::<_, Bytes>(Watched::new(Io::Plain(socket), pulse.clone()))
         .await
         .map_err(std::io::Error::other)?;
     let line = Rc::new(Line {
@@ -277,13 +337,12 @@ async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
         sender: RefCell::new(sender),
         in_flight: Cell::new(0),
         retired: Cell::new(false),
-        doubted: Rc::default(),
+        pulse: pulse.clone(),
         room: pool.opened.clone(),
     });
     pool.lines.borrow_mut().push(line.clone());
     // Weak: the connection closes once the pool and the last call on it are gone.
-    let doubted = line.doubted.clone();
-    tokio::task::spawn_local(attend(Rc::downgrade(pool), Rc::downgrade(&line), connection, doubted));
+    tokio::task::spawn_local(attend(Rc::downgrade(pool), Rc::downgrade(&line), connection, pulse));
     Ok(())
 }
 
@@ -291,18 +350,26 @@ async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
 async fn attend(
     pool: Weak<Pool>,
     line: Weak<Line>,
-    mut connection: Connection<Io, Bytes>,
-    doubted: Rc<Notify>,
+    mut connection: Connection<Watched<Io>, Bytes>,
+    pulse: Rc<Pulse>,
 ) {
-    let pinger = connection.ping_pong();
+    let pinger = Pinger::new(connection.ping_pong());
+    let watched = async {
+        watchdog::stalls(pulse, pinger).await;
+        abandon(&pool, &line);
+        // Calls that must not be sent again wait here for the node to wake up.
+        while line.strong_count() > 0 {
+            tokio::time::sleep(LEFT).await;
+        }
+    };
     let ended = tokio::select! {
         ended = connection => Some(ended),
-        () = silent(&doubted, pinger) => None,
+        () = watched => None,
     };
     let quiet = match ended {
         Some(Ok(())) => line.upgrade().is_none_or(|line| line.said_goodbye()),
         Some(Err(error)) => error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR),
-        None => false,
+        None => true,
     };
     if let Some(line) = line.upgrade() {
         line.retired.set(true);
@@ -310,23 +377,28 @@ async fn attend(
     let Some(pool) = pool.upgrade() else { return };
     pool.lines.borrow_mut().retain(|line| !line.retired.get());
     if !quiet {
-        pool.vitals.doubt("connection lost");
+        pool.failed(Doubt::ConnectionLost);
     }
     pool.wanted.notify_one();
 }
 
-/// Ends when a doubted connection does not answer a ping: its packets go nowhere.
-async fn silent(doubted: &Notify, pinger: Option<h2::PingPong>) {
-    let Some(mut pinger) = pinger else { return std::future::pending().await };
-    loop {
-        doubted.notified().await;
-        if timeout(PING_LIMIT, pinger.ping(h2::Ping::opaque())).await.is_err() {
-            return;
-        }
-    }
+/// Nobody answers on a connection: no new calls, and those in flight that may move do so now.
+fn abandon(pool: &Weak<Pool>, line: &Weak<Line>) {
+    let (Some(pool), Some(line)) = (pool.upgrade(), line.upgrade()) else { return };
+    line.retired.set(true);
+    pool.lines.borrow_mut().retain(|line| !line.retired.get());
+    // The endpoint first: whoever moves must not come back to it.
+    pool.failed(Doubt::Stalled);
+    pool.place.wheel.expire(line.group());
+    pool.wanted.notify_one();
 }
 
 impl Line {
+    /// The connection's timers: any number that no other connection has.
+    fn group(&self) -> usize {
+        Rc::as_ptr(&self.pulse) as usize
+    }
+
     /// The peer said GOAWAY without an error: it is no loss that the connection ended.
     fn said_goodbye(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());

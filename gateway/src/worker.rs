@@ -1,26 +1,25 @@
 //! What does one core's thread own?
 //!
-//! A [`Worker`]: a local runtime, its connections to apps and nodes, its deadlines, its share of the
-//! retry budget and its counters. Workers share nothing but the published snapshot and the endpoints'
-//! atomics; a request lives and dies on one worker.
+//! A [`Worker`]: a local runtime, its connections to apps and nodes, its deadlines and its counters.
+//! Workers share nothing but the published snapshot and the endpoints' atomics; a request lives and dies
+//! on one worker.
 
 use crate::{
-    admission::{Limits, Load},
+    admission::{Limits, Load, bulkhead::Bulkhead},
     health::Vitals,
     listener,
     proxy::{attempt::Timeouts, local::Services},
-    retry::Budget,
+    retry::pace::Paces,
     snapshot::Snapshot,
     telemetry::{Metrics, Recent},
     timer::Wheel,
-    upstream::Pool,
+    upstream::{Place, Pool},
 };
 use std::{
     cell::{Cell, RefCell},
     net::TcpStream,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -58,8 +57,12 @@ pub struct Worker {
     pub index: usize,
     /// Deadlines.
     pub wheel: Wheel,
-    /// Retries that this worker may make.
-    pub budget: RefCell<Budget>,
+    /// How long methods usually take.
+    pub paces: Paces,
+    /// Calls in flight that are retries.
+    pub retrying: Cell<usize>,
+    /// Calls in flight by region.
+    pub bulkhead: Bulkhead,
     /// Counters, shared with scrapes.
     pub metrics: Arc<Metrics>,
     /// Series of calls that reached no node.
@@ -98,12 +101,12 @@ impl View {
     }
 
     /// The view of a newer snapshot: pools of endpoints that stay are kept.
-    fn advance(&self, snapshot: Arc<Snapshot>) -> Self {
+    fn advance(&self, snapshot: Arc<Snapshot>, place: &Place) -> Self {
         let slots = snapshot.vitals.iter().map(|vitals| vitals.slot + 1).max().unwrap_or(0);
         let mut pools: Vec<Option<Rc<Pool>>> = (0..slots).map(|_| None).collect();
         for vitals in &snapshot.vitals {
             let kept = self.pool(vitals).filter(|pool| Arc::ptr_eq(&pool.vitals, vitals));
-            pools[vitals.slot] = kept.cloned().or_else(|| Pool::open(vitals.clone()));
+            pools[vitals.slot] = kept.cloned().or_else(|| Pool::open(vitals.clone(), place.clone()));
         }
         let kept = |old: &Rc<Pool>| {
             pools.get(old.vitals.slot).is_some_and(|new| new.as_ref().is_some_and(|new| Rc::ptr_eq(new, old)))
@@ -120,7 +123,9 @@ impl Worker {
         let worker = Rc::new(Self {
             index: inbox.index,
             wheel: Wheel::new(),
-            budget: RefCell::new(Budget::new(Instant::now())),
+            paces: Paces::default(),
+            retrying: Cell::new(0),
+            bulkhead: Bulkhead::default(),
             metrics: inbox.metrics,
             refused: Recent::default(),
             services: inbox.services,
@@ -150,7 +155,8 @@ impl Worker {
     }
 
     fn adopt(&self, snapshot: Arc<Snapshot>) {
-        let next = Rc::new(self.view.borrow().advance(snapshot));
+        let place = Place { worker: self.index, wheel: self.wheel.clone() };
+        let next = Rc::new(self.view.borrow().advance(snapshot, &place));
         *self.view.borrow_mut() = next;
     }
 }

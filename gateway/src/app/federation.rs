@@ -10,7 +10,14 @@ use crate::{
     registry::{Registry, embedded::Embedded, etcd::Etcd, follow},
     table::{Source, Table},
 };
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +70,20 @@ pub(super) async fn join(
     };
     let registrar = Registrar::new(registry, settings, table);
     Ok(Some(Joined { followed, registrar, following: Box::pin(following), stop_following }))
+}
+
+/// How often the gateways are counted.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// Counts the live gateways by their presence in the registry, this one among them.
+pub(super) async fn count(followed: follow::Status, gateways: Arc<AtomicU32>, ended: CancellationToken) {
+    let counting = async {
+        loop {
+            gateways.store(followed.gateways().max(1), Relaxed);
+            tokio::time::sleep(COUNT).await;
+        }
+    };
+    ended.run_until_cancelled(counting).await.unwrap_or_default()
 }
 
 impl Joined {

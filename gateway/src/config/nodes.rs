@@ -2,7 +2,7 @@
 
 use super::{Error, File, Source, file, routing};
 use crate::registry::keys::is_name;
-use crate::table::{Endpoint, Intent, Node, Role, Table};
+use crate::table::{CEILINGS, Endpoint, Intent, Node, Role, Table};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use std::sync::Arc;
 use suiyue_proto::{
@@ -97,6 +97,7 @@ fn node(source: &Source<'_>, given: &file::Node) -> Result<Node, Error> {
         region,
         role,
         rps_max: given.rps_max,
+        ceilings: CEILINGS,
         intent: Intent::default(),
         is_static: true,
         endpoints: endpoints.collect::<Result<_, _>>()?,

@@ -1,10 +1,10 @@
-//! How much of its share may a node take that has just come back?
+//! Which nodes are on their way back, and how far?
 //!
-//! From 2 % to everything within the configured time, in a straight line: a cold node is not hit by a
-//! whole city at once, and one that only seems well is found out on few calls. Nodes that are healthy
-//! when the gateway starts need no ramp: nobody else carried their traffic.
+//! A node whose calls others carried begins with 2 % of its share ([`Ramp`]). Nodes that are healthy
+//! when the gateway starts need no ramp: nobody else carried their traffic. Neither does one that was
+//! only suspected for a moment.
 
-use crate::plan::MIN_RAMP;
+use crate::health::ramp::Ramp;
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Where every node stands on its way back.
 #[derive(Debug)]
 pub(super) struct Ramps {
-    length: Duration,
+    ramp: Ramp,
     born: Instant,
     nodes: BTreeMap<Arc<str>, Stand>,
 }
@@ -34,39 +34,45 @@ enum Stand {
     Back,
 }
 
+/// How a node does, over all of its endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Somebody of it is in rotation.
+    Fit,
+    /// Nobody is, but somebody is only suspected.
+    Doubted,
+    /// Nobody is.
+    Gone,
+}
+
 impl Ramps {
     /// Ramps of this length; zero: nodes return at once.
     pub(super) fn new(length: Duration) -> Self {
-        Self { length, born: Instant::now(), nodes: BTreeMap::new() }
+        Self { ramp: Ramp::node(length), born: Instant::now(), nodes: BTreeMap::new() }
     }
 
-    /// Some node is on its way back.
-    pub(super) fn any(&self) -> bool {
-        self.nodes.values().any(|stand| matches!(stand, Stand::Returning(_)))
+    /// The gateway has just started.
+    pub(super) fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.born) < GRACE
     }
 
     /// Fraction of its share that a node may take now.
-    pub(super) fn of(&mut self, node: &Arc<str>, healthy: bool, now: Instant) -> f64 {
-        let young = now.saturating_duration_since(self.born) < GRACE;
+    pub(super) fn of(&mut self, node: &Arc<str>, presence: Presence, now: Instant) -> f64 {
         let before = self.nodes.get(node).copied().unwrap_or(Stand::New);
-        let stand = match (before, healthy) {
-            (Stand::New, false) => Stand::New,
-            (_, false) => Stand::Away,
-            (Stand::New, true) if young => Stand::Back,
-            (Stand::New | Stand::Away, true) => Stand::Returning(now),
-            (stand, true) => stand,
+        let stand = match (before, presence) {
+            (stand, Presence::Doubted) => stand,
+            (Stand::New, Presence::Gone) => Stand::New,
+            (_, Presence::Gone) => Stand::Away,
+            (Stand::New, Presence::Fit) if self.is_young(now) => Stand::Back,
+            (Stand::New | Stand::Away, Presence::Fit) => Stand::Returning(now),
+            (stand, Presence::Fit) => stand,
         };
         let (stand, fraction) = match stand {
             Stand::New | Stand::Away | Stand::Back => (stand, 1.0),
-            Stand::Returning(since) => {
-                let gone = now.saturating_duration_since(since);
-                if gone >= self.length {
-                    (Stand::Back, 1.0)
-                } else {
-                    let line = gone.as_secs_f64() / self.length.as_secs_f64();
-                    (stand, MIN_RAMP + (1.0 - MIN_RAMP) * line)
-                }
-            }
+            Stand::Returning(since) => match self.ramp.at(since, now) {
+                Some(fraction) => (stand, fraction),
+                None => (Stand::Back, 1.0),
+            },
         };
         self.nodes.insert(node.clone(), stand);
         fraction
@@ -80,7 +86,10 @@ impl Ramps {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Presence::*, *};
+    use crate::plan::MIN_RAMP;
+
+    const S: Duration = Duration::from_secs(1);
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() < 1e-9
@@ -88,31 +97,38 @@ mod tests {
 
     #[test]
     fn a_node_that_failed_returns_in_a_straight_line() {
-        let (mut ramps, node, s) = (Ramps::new(Duration::from_secs(60)), "a".into(), Duration::from_secs);
+        let (mut ramps, node) = (Ramps::new(60 * S), "a".into());
         let start = ramps.born;
-        assert!(close(ramps.of(&node, false, start), 1.0));
-        assert!(close(ramps.of(&node, true, start + s(1)), 1.0), "healthy from the start: no ramp");
-        ramps.of(&node, false, start + s(5));
-        assert!(close(ramps.of(&node, true, start + s(6)), MIN_RAMP));
-        assert!(ramps.any());
-        assert!(close(ramps.of(&node, true, start + s(36)), 0.51));
-        assert!(close(ramps.of(&node, true, start + s(66)), 1.0));
-        assert!(!ramps.any());
+        assert!(close(ramps.of(&node, Gone, start), 1.0));
+        assert!(close(ramps.of(&node, Fit, start + S), 1.0), "healthy from the start: no ramp");
+        ramps.of(&node, Gone, start + 5 * S);
+        assert!(close(ramps.of(&node, Fit, start + 6 * S), MIN_RAMP));
+        assert!(close(ramps.of(&node, Fit, start + 36 * S), 0.51));
+        assert!(close(ramps.of(&node, Fit, start + 66 * S), 1.0));
     }
 
     #[test]
     fn a_node_that_fails_on_its_way_back_begins_again() {
-        let (mut ramps, node, s) = (Ramps::new(Duration::from_secs(10)), "a".into(), Duration::from_secs);
-        let late = ramps.born + s(100);
-        assert!(close(ramps.of(&node, true, late), MIN_RAMP), "a newcomer ramps, too");
-        ramps.of(&node, false, late + s(5));
-        assert!(close(ramps.of(&node, true, late + s(6)), MIN_RAMP));
+        let (mut ramps, node) = (Ramps::new(10 * S), "a".into());
+        let late = ramps.born + 100 * S;
+        assert!(close(ramps.of(&node, Fit, late), MIN_RAMP), "a newcomer ramps, too");
+        ramps.of(&node, Gone, late + 5 * S);
+        assert!(close(ramps.of(&node, Fit, late + 6 * S), MIN_RAMP));
+    }
+
+    #[test]
+    fn a_short_suspicion_is_no_absence() {
+        let (mut ramps, node) = (Ramps::new(60 * S), "a".into());
+        let start = ramps.born;
+        ramps.of(&node, Fit, start);
+        ramps.of(&node, Doubted, start + 100 * S);
+        assert!(close(ramps.of(&node, Fit, start + 101 * S), 1.0));
     }
 
     #[test]
     fn without_a_length_nodes_return_at_once() {
         let (mut ramps, node) = (Ramps::new(Duration::ZERO), "a".into());
-        let late = ramps.born + Duration::from_secs(100);
-        assert!(close(ramps.of(&node, true, late), 1.0));
+        let late = ramps.born + 100 * S;
+        assert!(close(ramps.of(&node, Fit, late), 1.0));
     }
 }

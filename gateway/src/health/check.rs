@@ -4,7 +4,7 @@
 //! connection) every two seconds, at once when a worker doubts the endpoint, and every 200 ms while it
 //! is not in rotation. It has a connection of its own, away from the workers.
 
-use super::{State, Streak, Vitals};
+use super::{State, Vitals};
 use crate::table::Check;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use rand::Rng as _;
@@ -21,15 +21,101 @@ const RECOVERY_SPAN: Duration = Duration::from_secs(60);
 /// A check that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(1);
 
+/// Bad checks in a row that take an endpoint out.
+const DOWN: u32 = 3;
+/// Good checks in a row that settle a doubt, or bring an endpoint back.
+const UP: u32 = 2;
+
 /// Outcome of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It serves.
     Serving,
-    /// It answers that it does not serve, answers nonsense, or not in time.
+    /// It answers that it does not serve.
+    NotServing,
+    /// It answers nonsense, or not in time.
     Failing,
     /// Nobody listens at the address.
     Refused,
+}
+
+/// What the checks so far amount to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// Never checked.
+    #[default]
+    Fresh,
+    /// It serves.
+    Up,
+    /// Checks fail: calls may know better.
+    Failing,
+    /// It says itself that it does not serve.
+    Leaving,
+    /// Nobody listens at the address.
+    Gone,
+}
+
+impl Standing {
+    /// The sentence for a person.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Fresh => "not checked yet",
+            Self::Up => "health check passed",
+            Self::Failing => "health check failed",
+            Self::Leaving => "it says that it does not serve",
+            Self::Gone => "connection refused",
+        }
+    }
+}
+
+/// What the checker tells the control task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// What the checks amount to.
+    pub standing: Standing,
+    /// Two good checks in a row were made when workers had doubted the endpoint so often: these doubts
+    /// are settled, later ones are not.
+    pub vouched: Option<u32>,
+}
+
+/// Follows the verdicts: three bad ones in a row take out, two good ones restore.
+#[derive(Debug, Default)]
+struct Streak {
+    report: Report,
+    good: u32,
+    bad: u32,
+    /// Doubts before the first good check in a row.
+    doubts: u32,
+}
+
+impl Streak {
+    /// The report after one more check, before which there were so many `doubts`. `suspect`: a worker
+    /// doubts the endpoint, and one more reason is enough.
+    fn after(&mut self, verdict: Verdict, doubts: u32, suspect: bool) -> Report {
+        if verdict == Verdict::Serving {
+            self.bad = 0;
+            if self.good == 0 || self.doubts != doubts {
+                (self.good, self.doubts) = (0, doubts);
+            }
+            self.good += 1;
+            // Of what was never checked before the first word counts.
+            if self.good >= UP || self.report.standing == Standing::Fresh {
+                self.report = Report { standing: Standing::Up, vouched: Some(doubts) };
+            }
+            return self.report;
+        }
+        self.good = 0;
+        self.bad += 1;
+        if self.bad >= DOWN || (suspect && verdict == Verdict::Refused) {
+            self.report.standing = match verdict {
+                Verdict::NotServing => Standing::Leaving,
+                Verdict::Refused => Standing::Gone,
+                Verdict::Serving | Verdict::Failing => Standing::Failing,
+            };
+        }
+        self.report
+    }
 }
 
 /// A connection for checks, opened when needed.
@@ -41,51 +127,35 @@ pub async fn watch(vitals: Arc<Vitals>, region: Code) {
     if vitals.endpoint.check == Check::None {
         return recover_by_connecting(&vitals).await;
     }
-    let (mut streak, mut line, mut fresh) = (Streak::default(), Line::default(), true);
-    let mut known = vitals.state();
+    let (mut streak, mut line) = (Streak::default(), Line::default());
     loop {
+        let doubts = vitals.doubts();
         let verdict = timeout(LIMIT, check(&vitals, region, &mut line)).await.unwrap_or(Verdict::Failing);
         if verdict != Verdict::Serving {
             line = Line::default();
         }
-        let before = vitals.state();
-        if before != known {
-            // A worker lost its connection meanwhile: what was heard before does not count.
-            streak = Streak::default();
-        }
-        let after = streak.after(before, verdict, fresh);
-        fresh &= verdict != Verdict::Serving;
-        if after != before {
-            vitals.enter(after, reason(verdict));
-        }
-        known = after;
+        vitals.report(streak.after(verdict, doubts, vitals.state() != State::Ok));
         pause(&vitals).await;
     }
 }
 
-/// An endpoint whose configuration forbids checks comes back as soon as it accepts a connection.
+/// An endpoint whose configuration forbids checks is doubted no more once it accepts a connection.
 async fn recover_by_connecting(vitals: &Vitals) {
     loop {
         vitals.look.notified().await;
-        while vitals.state() != State::Ok {
+        loop {
+            let doubts = vitals.doubts();
             match timeout(LIMIT, TcpStream::connect(&*vitals.endpoint.address)).await {
                 Ok(Ok(_)) => {
-                    vitals.enter(State::Ok, "connection accepted");
+                    vitals.report(Report { standing: Standing::Up, vouched: Some(doubts) });
+                    break;
                 }
                 _ => {
-                    vitals.enter(State::Ejected, "connection refused");
+                    vitals.report(Report { standing: Standing::Gone, vouched: None });
                     tokio::time::sleep(RECOVERY_INTERVAL).await;
                 }
             }
         }
-    }
-}
-
-const fn reason(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Serving => "health check passed",
-        Verdict::Failing => "health check failed",
-        Verdict::Refused => "connection refused",
     }
 }
 
@@ -122,7 +192,11 @@ async fn check(vitals: &Vitals, region: Code, line: &mut Line) -> Verdict {
         other => other,
     };
     line.0 = Some(sender);
-    if verdict == Some(Answer::Serving) { Verdict::Serving } else { Verdict::Failing }
+    match verdict {
+        Some(Answer::Serving) => Verdict::Serving,
+        Some(Answer::NotServing) => Verdict::NotServing,
+        Some(Answer::Unknown) | None => Verdict::Failing,
+    }
 }
 
 async fn connect(address: &str) -> Result<h2::client::SendRequest<Bytes>, Verdict> {
@@ -183,4 +257,48 @@ async fn ask(sender: &mut h2::client::SendRequest<Bytes>, address: &str, service
         b"5" | b"12" if !service.is_empty() => Answer::Unknown,
         _ => Answer::NotServing,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checks with the doubts before each; expects the last report.
+    #[track_caller]
+    fn check(verdicts: &[(Verdict, u32)], suspect: bool, expected: (Standing, Option<u32>)) {
+        let mut streak = Streak::default();
+        let mut report = Report::default();
+        for &(verdict, doubts) in verdicts {
+            report = streak.after(verdict, doubts, suspect);
+        }
+        assert_eq!((report.standing, report.vouched), expected, "{verdicts:?}");
+    }
+
+    #[test]
+    fn checks_take_out_after_three_and_restore_after_two() {
+        use {
+            Standing::{Gone, Leaving, Up},
+            Verdict::*,
+        };
+        const UP: (Verdict, u32) = (Serving, 0);
+        const BAD: (Verdict, u32) = (Failing, 0);
+        check(&[UP], false, (Up, Some(0)));
+        check(&[UP, BAD, BAD], false, (Up, Some(0)));
+        check(&[UP, BAD, BAD, BAD], false, (Standing::Failing, Some(0)));
+        check(&[UP, BAD, BAD, UP, BAD], false, (Up, Some(0)));
+        check(&[UP, BAD, BAD, BAD, UP], false, (Standing::Failing, Some(0)));
+        check(&[UP, BAD, BAD, BAD, UP, UP], false, (Up, Some(0)));
+        check(&[UP, (NotServing, 0), (NotServing, 0), (NotServing, 0)], false, (Leaving, Some(0)));
+        check(&[UP, (Refused, 0)], false, (Up, Some(0)));
+        check(&[(Refused, 0)], true, (Gone, None));
+    }
+
+    #[test]
+    fn a_doubt_is_settled_by_two_checks_that_began_after_it() {
+        use {Standing::Up, Verdict::*};
+        check(&[(Serving, 0), (Serving, 0), (Serving, 1)], true, (Up, Some(0)));
+        check(&[(Serving, 0), (Serving, 1), (Serving, 1)], true, (Up, Some(1)));
+        check(&[(Serving, 0), (Serving, 1), (Failing, 1), (Serving, 1)], true, (Up, Some(0)));
+        check(&[(Serving, 0), (Serving, 1), (Serving, 2), (Serving, 3)], true, (Up, Some(0)));
+    }
 }

@@ -86,6 +86,9 @@ const fn digit(n: u8) -> HeaderValue {
 pub const fn reason_of(plan: PlanReason) -> AnswerReason {
     match plan {
         PlanReason::Primary => AnswerReason::Primary,
+        PlanReason::Policy => AnswerReason::Policy,
+        PlanReason::Shift => AnswerReason::Shift,
+        PlanReason::Overflow => AnswerReason::Overflow,
         PlanReason::FailOpen => AnswerReason::FailOpen,
         _ => AnswerReason::Failover,
     }

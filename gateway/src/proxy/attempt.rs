@@ -1,20 +1,22 @@
 //! Which endpoint is tried, and how does one try end?
 //!
-//! [`choose`] takes the plan's pick, and where that endpoint cannot be called at this moment the next
-//! best: another endpoint of the node, another candidate in tier order, a suspect, and an ejected one
-//! only where the plan fails open. [`Try`] is one call in flight at one endpoint.
+//! [`choose`] takes the plan's pick, and where that cannot be called at this moment the next best:
+//! another candidate in tier order, a suspect, and an ejected one only where the plan fails open. Only
+//! the plan's own pick is attempt 1: whatever goes elsewhere says attempt 2, so that `explain` can
+//! reproduce every first attempt. [`Try`] is one call in flight at one endpoint.
 
+use super::intake;
 use crate::{
     balancer,
-    health::{State, Vitals},
+    health::{Doubt, Given, Outcome, State, Vitals, outcome, window},
     plan::Reason as PlanReason,
     proxy::{
         Call, Stop,
         answer::{self, Origin},
     },
-    retry::Failure,
+    retry::{self, Failure, MAX_ATTEMPTS, Scope},
     snapshot::{Resolved, Target},
-    telemetry::{AnswerReason, End},
+    telemetry::{AnswerReason, End, rules::Rule},
     timer::Timer,
     upstream::{Line, Opened, Pool},
     worker::View,
@@ -28,7 +30,12 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
-use suiyue_proto::{metadata, method::Access, reason::Reason, region::Code};
+use suiyue_proto::{
+    metadata,
+    method::{Access, Shape},
+    reason::Reason,
+    region::Code,
+};
 
 /// Answers must be on their way this long before the caller's deadline.
 pub const MARGIN: Duration = Duration::from_millis(10);
@@ -42,6 +49,8 @@ pub struct Chosen<'a> {
     pub vitals: &'a Arc<Vitals>,
     /// Why.
     pub reason: AnswerReason,
+    /// It is what the plan picks for the subject.
+    pub planned: bool,
 }
 
 /// What a choice between equals depends on.
@@ -51,67 +60,130 @@ pub struct Dice {
     pub random: u64,
     /// Latencies are forgiven up to now.
     pub now: Instant,
+    /// Whose calls in flight count.
+    pub worker: usize,
 }
 
-/// The endpoint for the next attempt, none of those already tried; `None`: nobody is left.
-pub fn choose<'a>(
-    resolved: &'a Resolved,
-    access: Access,
-    key: u64,
-    dice: Dice,
-    tried: &[usize],
-) -> Option<Chosen<'a>> {
-    let open = |target: &Target| !(access == Access::Authority && target.tier > 0);
-    let picked = resolved.route.pick(key).map(|at| &resolved.targets[at]).filter(|target| open(target));
-    let in_rotation = |target: &'a Target| pick(target, dice, tried, State::Ok);
-    if let Some(target) = picked
-        && let Some(vitals) = in_rotation(target)
-    {
-        let planned = answer::reason_of(target.reason);
-        let reason = if tried.is_empty() { planned } else { AnswerReason::Retry };
-        return Some(Chosen { target, vitals, reason });
+/// Endpoints that were tried: slot and tier.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tried {
+    places: [(u32, u8); MAX_ATTEMPTS as usize],
+    len: u8,
+}
+
+impl Tried {
+    /// One more was tried.
+    pub fn push(&mut self, chosen: Chosen<'_>) {
+        if let Some(place) = self.places.get_mut(usize::from(self.len)) {
+            *place = (chosen.vitals.slot as u32, chosen.target.tier);
+            self.len += 1;
+        }
     }
-    let others = resolved.targets.iter().filter(|t| open(t) && !t.reason.excludes());
-    let fallback = others
-        .clone()
-        .find_map(|target| Some((target, in_rotation(target)?)))
-        .or_else(|| {
-            others.clone().find_map(|target| Some((target, pick(target, dice, tried, State::Suspect)?)))
-        })
-        .or_else(|| {
-            let desperate = others.filter(|target| target.reason == PlanReason::FailOpen);
-            let target = picked.filter(|t| t.reason == PlanReason::FailOpen).into_iter().chain(desperate);
-            target.clone().find_map(|target| Some((target, pick(target, dice, tried, State::Ejected)?)))
-        });
-    let (target, vitals) = fallback.or_else(|| unsettled(resolved, &open, dice, tried))?;
-    let reason = match (tried.is_empty(), target.reason) {
-        (false, _) => AnswerReason::Retry,
-        (true, PlanReason::FailOpen) => AnswerReason::FailOpen,
-        (true, _) => AnswerReason::Failover,
+
+    fn places(&self) -> &[(u32, u8)] {
+        &self.places[..usize::from(self.len)]
+    }
+
+    /// Nothing was tried yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// Authority methods go to tier 0 only.
+    pub access: Access,
+    /// The subject's key.
+    pub key: u64,
+    /// None of these.
+    pub tried: &'a Tried,
+    /// Where it may be.
+    pub scope: Scope,
+}
+
+impl Ask<'_> {
+    fn admits(&self, target: &Target) -> bool {
+        let other_tier = || self.tried.places().iter().all(|(_, tier)| *tier != target.tier);
+        !(self.access == Access::Authority && target.tier > 0)
+            && (self.scope == Scope::Anywhere || other_tier())
+    }
+
+    /// The best of a target's endpoints that is at least as fit as `worst`.
+    fn find<'a>(&self, target: &'a Target, dice: Dice, worst: State) -> Option<&'a Arc<Vitals>> {
+        let endpoints = &target.endpoints;
+        if self.tried.is_empty() {
+            // Its one call a second says whether it is back.
+            let probe = endpoints.iter().find(|vitals| vitals.wants_probe());
+            if let Some(vitals) = probe.filter(|vitals| vitals.take_probe()) {
+                return Some(vitals);
+            }
+        }
+        let weight = |i: usize| {
+            let vitals = &endpoints[i];
+            let fit = vitals.state() <= worst
+                && self.tried.places().iter().all(|(slot, _)| *slot as usize != vitals.slot)
+                && (self.scope != Scope::OtherTierWithRoom || vitals.has_room());
+            if fit { vitals.weight() } else { 0 }
+        };
+        let cost = |i: usize| endpoints[i].lane(dice.worker).cost(dice.now);
+        balancer::choose(endpoints.len(), dice.random, weight, cost).map(|at| &endpoints[at])
+    }
+}
+
+/// The endpoint for the next attempt; `None`: nobody is left.
+pub fn choose<'a>(resolved: &'a Resolved, ask: &Ask<'_>, dice: Dice) -> Option<Chosen<'a>> {
+    let pick = resolved.route.pick(ask.key);
+    let picked = pick.map(|pick| &resolved.targets[pick.candidate]).filter(|target| ask.admits(target));
+    let planned = pick.map_or(AnswerReason::Failover, |pick| answer::reason_of(pick.reason));
+    let chosen = |(target, vitals): (&'a Target, &'a Arc<Vitals>)| {
+        let own = ask.tried.is_empty() && picked.is_some_and(|picked| std::ptr::eq(picked, target));
+        let reason = match target.reason {
+            _ if !ask.tried.is_empty() => AnswerReason::Retry,
+            _ if own => planned,
+            PlanReason::FailOpen => AnswerReason::FailOpen,
+            _ => AnswerReason::Failover,
+        };
+        Chosen { target, vitals, reason, planned: own }
     };
-    Some(Chosen { target, vitals, reason })
+    let at = |target: &'a Target, worst| Some((target, ask.find(target, dice, worst)?));
+    if let Some(found) = picked.and_then(|target| at(target, State::Ok)) {
+        return Some(chosen(found));
+    }
+    let desperate = |target: &&'a Target| target.reason == PlanReason::FailOpen;
+    // Nobody is healthy, and the plan says to try this one all the same.
+    let tried_anyway = picked.filter(desperate).and_then(|target| worsening(target, at));
+    tried_anyway.or_else(|| fallback(resolved, ask, picked, at)).map(chosen)
 }
 
-/// Nobody is in rotation, but somebody was not checked yet or is only suspected: better than nobody.
-fn unsettled<'a>(
+/// The fittest endpoint of a target, however unfit.
+fn worsening<'a, T>(target: &'a Target, at: impl Fn(&'a Target, State) -> Option<T>) -> Option<T> {
+    [State::Suspect, State::Ejected].into_iter().find_map(|worst| at(target, worst))
+}
+
+/// Somebody who can be called although the plan's pick cannot.
+fn fallback<'a, T>(
     resolved: &'a Resolved,
-    open: &impl Fn(&Target) -> bool,
-    dice: Dice,
-    tried: &[usize],
-) -> Option<(&'a Target, &'a Arc<Vitals>)> {
-    resolved
-        .targets
-        .iter()
-        .filter(|t| open(t) && (t.reason == PlanReason::Unhealthy || !t.reason.excludes()))
-        .find_map(|target| Some((target, pick(target, dice, tried, State::Suspect)?)))
-}
-
-/// An endpoint of a node that is at least as fit as `worst`.
-fn pick<'a>(target: &'a Target, dice: Dice, tried: &[usize], worst: State) -> Option<&'a Arc<Vitals>> {
-    let endpoints = &target.endpoints;
-    let usable = |i: usize| endpoints[i].state() <= worst && !tried.contains(&endpoints[i].slot);
-    balancer::choose(endpoints.len(), dice.random, usable, |i| endpoints[i].cost(dice.now))
-        .map(|at| &endpoints[at])
+    ask: &Ask<'_>,
+    picked: Option<&'a Target>,
+    at: impl Fn(&'a Target, State) -> Option<T>,
+) -> Option<T> {
+    // One with old data comes after all that have fresh ones.
+    let stale = |t: &&'a Target| t.reason == PlanReason::Stale;
+    let allowed = || resolved.targets.iter().filter(|t| ask.admits(t) && !t.reason.excludes());
+    let others = || allowed().filter(move |t| !stale(t)).chain(allowed().filter(stale));
+    // Nobody is in rotation, but somebody was not checked yet or is only suspected: better than nobody.
+    let unsettled = || resolved.targets.iter().filter(|t| ask.admits(t) && t.reason == PlanReason::Unhealthy);
+    others()
+        .find_map(|target| at(target, State::Ok))
+        .or_else(|| picked.into_iter().chain(others()).find_map(|target| at(target, State::Suspect)))
+        .or_else(|| {
+            let desperate = others().filter(|target| target.reason == PlanReason::FailOpen);
+            desperate.into_iter().find_map(|target| at(target, State::Ejected))
+        })
+        .or_else(|| unsettled().find_map(|target| at(target, State::Suspect)))
 }
 
 /// Why waiting ended before what was waited for.
@@ -123,37 +195,53 @@ pub enum Interrupt {
     TimeUp,
 }
 
-/// One call in flight at one endpoint. Dropping it before it is [`Try::done`] takes it out of the counts,
-/// and h2 resets the stream.
+/// One call in flight at one endpoint. Dropping it before it has ended takes it out of the counts, and h2
+/// resets the stream.
 pub struct Try {
     /// The connections it went out on.
     pub pool: Rc<Pool>,
     /// When it was sent.
     pub sent: Instant,
+    /// Any number of the caller's connection.
+    caller: u32,
     finished: bool,
 }
 
 impl Try {
-    fn begin(pool: Rc<Pool>, now: Instant) -> Self {
-        pool.vitals.begin();
-        Self { pool, sent: now, finished: false }
+    fn begin(pool: Rc<Pool>, caller: u32, now: Instant) -> Self {
+        pool.lane().begin();
+        Self { pool, sent: now, caller, finished: false }
     }
 
-    /// The node answered with this gRPC status. UNAVAILABLE comes fast and says nothing about work.
-    pub fn done(&mut self, now: Instant, code: u8) {
-        if !self.finished {
-            self.finished = true;
-            let latency = (now.saturating_duration_since(self.sent), now);
-            self.pool.vitals.end(Some(latency).filter(|_| code != tonic::Code::Unavailable as u8));
+    /// It has ended, and this is what that says.
+    pub fn end(&mut self, outcome: Outcome, now: Instant) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
         }
+        let run = self.pool.lane().end(outcome, self.caller, now);
+        if outcome == Outcome::Own && run == window::IN_A_ROW {
+            self.pool.vitals.doubt(Doubt::Failures);
+        }
+    }
+
+    /// An answer came. What fails or refuses is fast, and says nothing about how long work takes.
+    pub fn answered(&mut self, outcome: Outcome, now: Instant) {
+        if matches!(outcome, Outcome::Good | Outcome::Soft) {
+            self.pool.lane().sample(now.saturating_duration_since(self.sent), true, now);
+        }
+        self.end(outcome, now);
+    }
+
+    /// None came in the time that it was given.
+    pub fn silent(&mut self, given: Given, now: Instant) {
+        self.pool.lane().sample(now.saturating_duration_since(self.sent), false, now);
+        self.end(outcome::of_silence(given), now);
     }
 }
 
 impl Drop for Try {
     fn drop(&mut self) {
-        if !self.finished {
-            self.pool.vitals.end(None);
-        }
+        self.end(Outcome::Unjudged, self.sent);
     }
 }
 
@@ -194,7 +282,8 @@ impl Call {
     /// The caller hung up, or less time is left than an answer takes.
     pub async fn open(&mut self, view: &View, vitals: &Arc<Vitals>) -> Result<Option<(Try, Opened)>, Stop> {
         let Some(pool) = view.pool(vitals) else { return Ok(None) };
-        let attempt = Try::begin(pool.clone(), self.now);
+        self.has_time(pool)?;
+        let attempt = Try::begin(pool.clone(), self.caller(), self.now);
         // A connection that was told to go away is found out here; the next one takes the call.
         for _ in 0..2 {
             let Some(line) = pool.line() else { break };
@@ -204,6 +293,40 @@ impl Call {
         }
         let Some(line) = self.connected(pool).await? else { return Ok(None) };
         Ok(pool.start(line, self.request(pool)?, false).ok().map(|opened| (attempt, opened)))
+    }
+
+    /// What an attempt usually takes must be left.
+    fn has_time(&self, pool: &Pool) -> Result<(), Reason> {
+        let Some(deadline) = self.asked.deadline else { return Ok(()) };
+        let method = &self.asked.method;
+        let median = if method.shape == Shape::Unary { pool.lane().median(self.now) } else { Duration::ZERO };
+        let least = retry::least_time(median, intake::default_timeout(method.class));
+        if deadline.saturating_duration_since(self.now) >= least {
+            return Ok(());
+        }
+        self.worker.metrics.rules.count(self.worker.index, Rule::TooLate);
+        Err(Reason::DeadlineExceeded)
+    }
+
+    /// Had the node as much time as the method's class allows?
+    #[must_use]
+    pub fn given(&self, attempt: &Try) -> Given {
+        let waited = self.now.saturating_duration_since(attempt.sent);
+        let p99 = self.worker.paces.p99(&self.asked.method);
+        let enough = retry::had_time(waited, intake::default_timeout(self.asked.method.class), p99);
+        if enough { Given::Enough } else { Given::Short }
+    }
+
+    /// Any number of the caller's connection.
+    fn caller(&self) -> u32 {
+        // An address; its lowest bits are equal everywhere.
+        (Rc::as_ptr(&self.cut) as usize >> 3) as u32
+    }
+
+    /// Random bits and the clock, for a choice.
+    #[must_use]
+    pub fn dice(&self) -> Dice {
+        Dice { random: self.worker.random(), now: self.now, worker: self.worker.index }
     }
 
     /// Waits for a connection to the endpoint.
@@ -256,14 +379,17 @@ impl Call {
     }
 }
 
-/// What a broken stream means: was the call processed, may it have been, or not?
-pub fn failure_of(error: &h2::Error, attempt: &Try) -> Failure {
+/// What a broken stream means: was the call processed, may it have been, or not? A lost connection counts
+/// as one failure, however many calls were on it: who attends to it says so.
+pub fn failure_of(error: &h2::Error, attempt: &mut Try, now: Instant) -> Failure {
     let refused = error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     if refused || (error.is_remote() && error.is_go_away()) {
         return Failure::Refused;
     }
     if error.is_io() || error.is_go_away() {
-        attempt.pool.vitals.doubt("connection lost");
+        attempt.pool.vitals.doubt(Doubt::ConnectionLost);
+    } else {
+        attempt.end(Outcome::Own, now);
     }
     Failure::Lost
 }

@@ -135,7 +135,7 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 /// Default deadline of a unary call.
-const fn default_timeout(class: Class) -> Duration {
+pub(super) const fn default_timeout(class: Class) -> Duration {
     match class {
         Class::Scan => Duration::from_millis(1_500),
         Class::Show => Duration::from_secs(3),

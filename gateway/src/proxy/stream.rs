@@ -10,11 +10,13 @@ pub mod pump;
 use super::{
     Call, Stop,
     answer::{self, Origin},
-    attempt::{self, Chosen, Dice, Interrupt, Try},
+    attempt::{self, Chosen, Interrupt, Try},
+    course::{self, Course},
     message::{self, Peek},
 };
 use crate::{
-    retry::{self, Decision, Failure, Progress},
+    health::{Given, outcome},
+    retry::Failure,
     timer::Timer,
     upstream::Opened,
     worker::View,
@@ -41,6 +43,8 @@ const REGION_LIMIT: Duration = Duration::from_secs(2);
 enum Ended {
     /// The answer was passed on to its end; its gRPC status.
     Complete(u8),
+    /// It was ended by us after its headers went out; the status that the caller got.
+    Cut(u8),
     /// It broke before anything of an answer went out.
     Failed(Failure),
 }
@@ -54,30 +58,24 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
     let code = region_of(call, &mut up).await?;
     call.asked.region = Some(code);
     let resolved = view.snapshot.route(code, call.asked.method.class).ok_or(Reason::RegionNotJoined)?;
-    let key = call.asked.subject.unwrap_or_else(|| call.worker.random());
-    let idempotency = call.asked.method.idempotency;
-    let mut progress = Progress { idempotency, kept: true, attempts: 0, moved_after_sending: false };
-    let mut tried: Vec<usize> = Vec::new();
+    let worker = call.worker.clone();
+    let _place = course::enter(&worker, resolved, code, call.asked.method.class)?;
+    let mut course = Course::new(call, resolved);
     loop {
-        let dice = Dice { random: call.worker.random(), now: call.now };
-        let chosen = attempt::choose(resolved, call.asked.method.access, key, dice, &tried);
-        let chosen =
-            chosen.ok_or(if tried.is_empty() { Reason::NoNodeAvailable } else { Reason::UpstreamLost })?;
-        tried.push(chosen.vitals.slot);
-        progress.attempts += 1;
+        let chosen = course.next(call)?;
         let failure = match call.open(view, chosen.vitals).await? {
             None => Failure::NotSent,
             Some((attempt, opened)) => {
-                match run(call, view, chosen, progress.attempts, &mut up, attempt, opened).await? {
-                    Ended::Complete(_) => return Ok(()),
+                match run(call, view, chosen, course.shown(), &mut up, attempt, opened).await? {
+                    Ended::Complete(_) | Ended::Cut(_) => return Ok(()),
                     Ended::Failed(failure) => failure,
                 }
             }
         };
-        progress.kept = up.restart();
-        match retry::decide(failure, progress) {
-            Decision::Move => progress.moved_after_sending |= failure == Failure::Lost,
-            Decision::Spend | Decision::GiveUp => return Err(Reason::UpstreamLost.into()),
+        course.kept(up.restart());
+        if let Some(delay) = course.failed(call, failure)? {
+            // Boxed: few calls wait here, and all would carry the room for it.
+            Box::pin(course::pause(call, delay)).await?;
         }
     }
 }
@@ -126,16 +124,20 @@ async fn run(
         attempt: attempts,
         plan: view.snapshot.generation_value.as_ref(),
     };
-    let ended = pass(call, origin, up, &attempt, opened).await;
+    let ended = pass(call, origin, up, &mut attempt, opened).await;
+    call.now = Instant::now();
     let code = match &ended {
-        Ok(Ended::Complete(code)) => *code,
+        Ok(Ended::Complete(code)) => {
+            // How long a stream lasts says nothing about the node.
+            attempt.end(outcome::of_answer(*code, false, Given::Short), call.now);
+            *code
+        }
+        Ok(Ended::Cut(code)) => *code,
         Err(Stop::Gone) => tonic::Code::Cancelled as u8,
         Ok(Ended::Failed(_)) => return ended,
         // Counted where it is refused.
         Err(Stop::Refuse(_)) => return ended,
     };
-    attempt.done(Instant::now(), code);
-    call.now = Instant::now();
     call.count(&attempt, origin, code);
     ended
 }
@@ -145,7 +147,7 @@ async fn pass(
     call: &mut Call,
     origin: Origin<'_>,
     up: &mut Up,
-    attempt: &Try,
+    attempt: &mut Try,
     opened: Opened,
 ) -> Result<Ended, Stop> {
     let Opened { lease: _lease, mut response, body: mut to } = opened;
@@ -171,7 +173,7 @@ async fn pass(
     };
     let response = match answered {
         Ok(Ok(Ok(response))) => response,
-        Ok(Ok(Err(error))) => return Ok(Ended::Failed(attempt::failure_of(&error, attempt))),
+        Ok(Ok(Err(error))) => return Ok(Ended::Failed(attempt::failure_of(&error, attempt, Instant::now()))),
         Ok(Err(stop)) => return Err(stop),
         Err(Interrupt::Gone) => return Err(Stop::Gone),
         Err(Interrupt::TimeUp) => return Err(Reason::DeadlineExceeded.into()),
@@ -189,7 +191,9 @@ async fn pass(
     let down = Down::new(Some(from), Bytes::new(), None);
     let both = both(up, &mut to, down, &mut out, &mut timer, &mut idle);
     let result = cut.run_until_cancelled(both).await.unwrap_or_else(|| Err(Reason::ConnectionAge.into()));
-    conclude(result, &mut out).map(Ended::Complete)
+    let own = result.is_ok();
+    let code = conclude(result, &mut out)?;
+    Ok(if own { Ended::Complete(code) } else { Ended::Cut(code) })
 }
 
 /// Pumps both ways until the answer is complete, or something ends it.

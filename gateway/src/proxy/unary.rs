@@ -2,18 +2,19 @@
 //!
 //! The request message is kept until the answer is complete (64 KiB at most), and the answer's headers
 //! are held back until its end or 64 KiB: a node that dies in mid-answer costs nothing, because nothing
-//! was promised downstream yet. [`retry`] decides about every failed attempt.
+//! was promised downstream yet. [`course`] leads it from attempt to attempt.
 
 use super::{
     Call, Stop,
     answer::{self, Origin},
-    attempt::{self, Chosen, Dice, Interrupt, Try},
+    attempt::{self, Chosen, Interrupt, Try},
+    course::{self, Course},
     message::{self, Peek},
     stream,
 };
 use crate::{
-    retry::{self, Decision, Failure, Progress},
-    snapshot::Resolved,
+    health::{Outcome, outcome},
+    retry::{self, Failure},
     timer::Timer,
     upstream::{Lease, Opened},
     worker::View,
@@ -37,26 +38,6 @@ const HELD: usize = 64 << 10;
 /// Bytes that are handed to h2 whether or not the caller has opened its window.
 const PINNED: usize = 16 << 10;
 
-/// Endpoints that were tried, by slot.
-#[derive(Default)]
-struct Tried {
-    slots: [usize; retry::MAX_ATTEMPTS as usize],
-    len: usize,
-}
-
-impl Tried {
-    fn push(&mut self, slot: usize) {
-        if let Some(place) = self.slots.get_mut(self.len) {
-            *place = slot;
-            self.len += 1;
-        }
-    }
-
-    fn as_slice(&self) -> &[usize] {
-        &self.slots[..self.len]
-    }
-}
-
 /// An answer, held back: complete, unless its body is longer than [`HELD`].
 #[derive(Default)]
 struct Held {
@@ -71,6 +52,18 @@ impl Held {
     fn status(&self) -> u8 {
         let headers = self.head.as_ref().map(Response::headers);
         headers.map_or(2, |headers| answer::status_of(headers, self.trailers.as_ref()))
+    }
+
+    /// The failure that the answer is, if it is one that another node may not have.
+    fn invites(&self) -> Option<Failure> {
+        if self.rest.is_some() {
+            return None;
+        }
+        match tonic::Code::from_i32(self.status().into()) {
+            tonic::Code::Unavailable if !self.pushback() => Some(Failure::Unavailable),
+            tonic::Code::ResourceExhausted => Some(Failure::Exhausted),
+            _ => None,
+        }
     }
 
     /// The node says itself when to come back.
@@ -97,47 +90,20 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
     let code = region_of(call, &message)?;
     call.asked.region = Some(code);
     let resolved = view.snapshot.route(code, call.asked.method.class).ok_or(Reason::RegionNotJoined)?;
-    call.worker.budget.borrow_mut().deposit();
-    let key = call.asked.subject.unwrap_or_else(|| call.worker.random());
-    let mut progress = Progress {
-        idempotency: call.asked.method.idempotency,
-        kept: true,
-        attempts: 0,
-        moved_after_sending: false,
-    };
-    let mut tried = Tried::default();
-    let mut last = Reason::NoNodeAvailable;
-    let mut refused = false;
+    let worker = call.worker.clone();
+    let _place = course::enter(&worker, resolved, code, call.asked.method.class)?;
+    let mut course = Course::new(call, resolved);
     loop {
-        // An endpoint that refused without processing may be asked again where it is the only one.
-        let again = || refused.then(|| next(call, resolved, key, &Tried::default())).flatten();
-        let chosen = next(call, resolved, key, &tried).or_else(again).ok_or(last)?;
-        tried.push(chosen.vitals.slot);
-        progress.attempts += 1;
-        let another = retry::decide(Failure::Timeout, progress) == Decision::Spend
-            && next(call, resolved, key, &tried).is_some();
-        let failure = match attempt(call, view, chosen, &message, another).await? {
-            Ok(answered) => return deliver(call, view, chosen, progress.attempts, answered).await,
+        let chosen = course.next(call)?;
+        let failure = match attempt(call, view, chosen, &message, &course).await? {
+            Ok(answered) => return deliver(call, view, chosen, course.shown(), answered).await,
             Err(failure) => failure,
         };
-        last = match failure {
-            Failure::NotSent | Failure::Refused => Reason::NoNodeAvailable,
-            Failure::Timeout => Reason::DeadlineExceeded,
-            Failure::Lost | Failure::Unavailable => Reason::UpstreamLost,
-        };
-        refused = failure == Failure::Refused;
-        match retry::decide(failure, progress) {
-            Decision::Move => progress.moved_after_sending |= failure == Failure::Lost,
-            // Paid where it was decided to end the attempt.
-            Decision::Spend => {}
-            Decision::GiveUp => return Err(last.into()),
+        if let Some(delay) = course.failed(call, failure)? {
+            // Boxed: few calls wait here, and all would carry the room for it.
+            Box::pin(course::pause(call, delay)).await?;
         }
     }
-}
-
-fn next<'a>(call: &Call, resolved: &'a Resolved, key: u64, tried: &Tried) -> Option<Chosen<'a>> {
-    let dice = Dice { random: call.worker.random(), now: call.now };
-    attempt::choose(resolved, call.asked.method.access, key, dice, tried.as_slice())
 }
 
 /// Reads the one message of the request.
@@ -188,14 +154,14 @@ fn region_of(call: &Call, message: &[u8]) -> Result<Code, Stop> {
     Ok(region::resolve(code)?)
 }
 
-/// One attempt: the outer error ends the call, the inner one the attempt. `another`: a retry may follow,
-/// for which a budget token is taken here, before the attempt is given up.
+/// One attempt: the outer error ends the call, the inner one the attempt. A retry is paid for here, before
+/// the attempt is given up.
 async fn attempt(
     call: &mut Call,
     view: &View,
     chosen: Chosen<'_>,
     message: &Bytes,
-    another: bool,
+    course: &Course<'_>,
 ) -> Result<Result<Answered, Failure>, Stop> {
     let Some((mut attempt, mut opened)) = call.open(view, chosen.vitals).await? else {
         return Ok(Err(Failure::NotSent));
@@ -204,38 +170,52 @@ async fn attempt(
         return Ok(Err(Failure::Lost));
     }
     let mut held = Held::default();
-    if let Err(failed) = hold(call, &mut opened, &mut held, another).await {
+    if let Err(failed) = hold(call, &mut opened, &mut held, &attempt, course).await {
+        if matches!(failed, Failed::Late | Failed::TryAnother | Failed::Stalled) {
+            opened.lease.gave_up(attempt.sent, call.now);
+        }
         return match failed {
             Failed::Gone => Err(Stop::Gone),
-            Failed::Broken(error) => Ok(Err(attempt::failure_of(&error, &attempt))),
+            Failed::Broken(error) => Ok(Err(attempt::failure_of(&error, &mut attempt, call.now))),
             Failed::Late => {
-                opened.lease.doubt();
+                attempt.silent(call.given(&attempt), call.now);
                 Err(Reason::DeadlineExceeded.into())
             }
             Failed::TryAnother => {
-                opened.lease.doubt();
+                attempt.silent(call.given(&attempt), call.now);
                 Ok(Err(Failure::Timeout))
             }
+            // That the connection stalled counts once, not for every call on it.
+            Failed::Stalled => Ok(Err(Failure::Stalled)),
         };
     }
-    let status = held.status();
-    attempt.done(call.now, status);
+    let status = judge(call, &held, &mut attempt);
     // The node was given less time than the caller gave us, and tonic calls the end of it CANCELLED.
     let left = call.asked.deadline.map(|at| at.saturating_duration_since(call.now));
     if left.is_some_and(|left| left <= 2 * attempt::MARGIN) && status == tonic::Code::Cancelled as u8 {
         return Err(Reason::DeadlineExceeded.into());
     }
     // Only where a token and another endpoint are at hand: else the node's own answer is better.
-    let retriable = status == tonic::Code::Unavailable as u8 && held.rest.is_none() && !held.pushback();
-    if retriable && another && call.worker.budget.borrow_mut().spend(call.now) {
-        return Ok(Err(Failure::Unavailable));
-    }
-    Ok(Ok(Answered { held, attempt, lease: opened.lease }))
+    let invites = match held.invites() {
+        Some(failure) if course.pays(call, failure) => Some(failure),
+        _ => None,
+    };
+    Ok(invites.map_or(Ok(Answered { held, attempt, lease: opened.lease }), Err))
 }
 
-/// Time for one try where another may follow: half of what is left.
-fn per_try(now: Instant, deadline: Instant) -> Instant {
-    now + deadline.saturating_duration_since(now) / 2
+/// Counts what the answer says about the endpoint; its status.
+fn judge(call: &Call, held: &Held, attempt: &mut Try) -> u8 {
+    let status = held.status();
+    let outcome = match &held.rest {
+        // A long answer: the status is still to come, but it answers.
+        Some(_) => Outcome::Good,
+        None => outcome::of_answer(status, held.pushback(), call.given(attempt)),
+    };
+    if outcome == Outcome::Good {
+        call.worker.paces.sample(&call.asked.method, call.now.saturating_duration_since(attempt.sent));
+    }
+    attempt.answered(outcome, call.now);
+    status
 }
 
 /// Why there is no answer.
@@ -246,30 +226,75 @@ enum Failed {
     Late,
     /// The time for one try passed, and another one is paid for.
     TryAnother,
+    /// The connection is stalled, and the call may move.
+    Stalled,
     /// The stream or the connection broke.
     Broken(h2::Error),
 }
 
 /// Holds the answer back, until its end or [`HELD`] bytes. When the time for one try is over and there is
 /// no token for another, it goes on waiting until the deadline.
-async fn hold(call: &mut Call, opened: &mut Opened, held: &mut Held, another: bool) -> Result<(), Failed> {
-    let deadline = call.asked.deadline;
-    let mut trying = another;
-    let mut timer = deadline.map(|at| call.worker.wheel.arm(if trying { per_try(call.now, at) } else { at }));
+async fn hold(
+    call: &mut Call,
+    opened: &mut Opened,
+    held: &mut Held,
+    attempt: &Try,
+    course: &Course<'_>,
+) -> Result<(), Failed> {
+    let mut alarms = Alarms::of(call, attempt, course);
     loop {
+        let mut timer = alarms.next(call).map(|at| call.worker.wheel.arm_in(at, opened.lease.group()));
         match receive(call, &mut timer, opened, held).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => return Err(Failed::Broken(error)),
             Err(Interrupt::Gone) => return Err(Failed::Gone),
-            Err(Interrupt::TimeUp) if !trying => return Err(Failed::Late),
             Err(Interrupt::TimeUp) => {
-                if call.worker.budget.borrow_mut().spend(call.now) {
-                    return Err(Failed::TryAnother);
+                if let Some(failed) = alarms.ring(call, opened, attempt, course) {
+                    return Err(failed);
                 }
-                trying = false;
-                timer = deadline.map(|at| call.worker.wheel.arm(at));
             }
         }
+    }
+}
+
+/// When an attempt has waited too long, short of the caller's deadline.
+struct Alarms {
+    /// Longer than usual: is anybody there?
+    overdue: Option<Instant>,
+    /// The time for one try is over.
+    per_try: Option<Instant>,
+    /// It was looked at whether the call can leave its stalled connection.
+    looked: bool,
+}
+
+impl Alarms {
+    fn of(call: &Call, attempt: &Try, course: &Course<'_>) -> Self {
+        let p99 = call.worker.paces.p99(&call.asked.method);
+        let left = call.asked.deadline.map(|at| at.saturating_duration_since(call.now));
+        let per_try = left.filter(|_| course.may_retry()).map(|left| call.now + retry::per_try(left, p99));
+        Self { overdue: Some(retry::overdue(attempt.sent, p99)), per_try, looked: false }
+    }
+
+    fn next(&self, call: &Call) -> Option<Instant> {
+        [self.overdue, self.per_try, call.asked.deadline].into_iter().flatten().min()
+    }
+
+    /// One of them rings, or the connection was found stalled.
+    fn ring(&mut self, call: &Call, opened: &Opened, attempt: &Try, course: &Course<'_>) -> Option<Failed> {
+        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= call.now).is_some();
+        if opened.lease.is_stalled() && !std::mem::replace(&mut self.looked, true) && course.can_move(call) {
+            return Some(Failed::Stalled);
+        }
+        if call.asked.deadline.is_some_and(|at| at <= call.now) {
+            return Some(Failed::Late);
+        }
+        if due(&mut self.per_try) && course.pays(call, Failure::Timeout) {
+            return Some(Failed::TryAnother);
+        }
+        if due(&mut self.overdue) {
+            opened.lease.overdue(attempt.sent);
+        }
+        None
     }
 }
 

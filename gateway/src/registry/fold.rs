@@ -11,7 +11,7 @@ use super::{
     keys::{Key, Part, Prefix},
     manifest::{self, Checked},
 };
-use crate::table::{Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Table};
+use crate::table::{CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Stage, Table};
 use prost::Message;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -214,6 +214,7 @@ fn assemble(draft: &Draft<'_>, table: &mut Table) -> Node {
         role: manifest.role,
         scopes: manifest.scopes.clone(),
         rps_max: manifest.rps_max,
+        ceilings: CEILINGS,
         intent,
         is_static: false,
         endpoints,
@@ -265,12 +266,18 @@ fn read_spec(value: &[u8], region: Code, name: &str, own: &[Arc<Method>]) -> Res
 
 fn read_intent(value: &[u8]) -> Result<(Intent, Vec<String>), String> {
     let intent = v1::NodeIntent::decode(value).map_err(|error| undecodable(&error))?;
-    let suspended = match v1::Stage::try_from(intent.stage) {
-        Ok(v1::Stage::Unspecified | v1::Stage::Canary | v1::Stage::Active) => false,
-        Ok(v1::Stage::Test | v1::Stage::Suspended) => true,
+    let stage = match v1::Stage::try_from(intent.stage) {
+        Ok(v1::Stage::Unspecified | v1::Stage::Active) => Stage::Active,
+        Ok(v1::Stage::Test) => Stage::Test,
+        Ok(v1::Stage::Suspended) => Stage::Suspended,
+        Ok(v1::Stage::Canary) => match intent.canary_percent {
+            0 => Stage::Canary(5),
+            percent @ (1 | 5 | 25) => Stage::Canary(percent as u8),
+            other => return Err(format!("canary_percent is 1, 5 or 25, not {other}")),
+        },
         Err(_) => return Err(format!("this version knows no stage {}", intent.stage)),
     };
-    Ok((Intent { suspended, drained: intent.drained }, intent.drained_endpoints))
+    Ok((Intent { stage, drained: intent.drained }, intent.drained_endpoints))
 }
 
 /// The endpoint, and what of it was left out.
@@ -311,7 +318,7 @@ fn policy(code: Code, value: &[u8]) -> Result<Policy, String> {
         }
         peers.push((peer.node.into(), classes));
     }
-    Ok(Policy { peers })
+    Ok(Policy { peers, ..Policy::default() })
 }
 
 fn undecodable(error: &prost::DecodeError) -> String {

@@ -51,6 +51,7 @@ pub struct Status {
 
 #[derive(Debug, Default)]
 struct Known {
+    prefix: Prefix,
     freshness: Freshness,
     entries: Entries,
 }
@@ -66,6 +67,14 @@ impl Status {
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.known().entries.values().cloned().collect()
+    }
+
+    /// Gateways that are present, as last heard of.
+    #[must_use]
+    pub fn gateways(&self) -> u32 {
+        let known = self.known();
+        let present = known.entries.keys().filter(|key| known.prefix.is_presence(key)).count();
+        u32::try_from(present).unwrap_or(u32::MAX)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -86,6 +95,7 @@ pub fn follow(
     shutdown: CancellationToken,
 ) -> (Status, impl Future<Output = ()>) {
     let status = Status::default();
+    status.known().prefix = prefix.clone();
     let follower = Follower {
         registry,
         fold: Fold::new(prefix.clone(), base, source),

@@ -36,7 +36,9 @@ impl Collector for Exposed {
         let calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
         encode_calls(&mut encoder, &calls)?;
         encode_durations(&mut encoder, &calls)?;
+        super::rules::encode_outside(&mut encoder, &calls)?;
         drop(calls);
+        self.0.rules.encode(&mut encoder)?;
         let open: usize = self.0.connections.iter().map(|n| n.load(Relaxed)).sum();
         let text = "Downstream connections open now";
         let out = encoder.encode_descriptor("suiyue_connections", text, None, MetricType::Gauge)?;

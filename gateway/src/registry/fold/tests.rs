@@ -126,7 +126,7 @@ fn a_node_is_put_together_from_its_keys() {
     let node = &table.nodes["yuekang"];
     assert_eq!((node.region, node.role, node.rps_max), (code(440_000), Role::Province, Some(500)));
     assert_eq!(node.scopes, [code(440_000), code(440_100)]);
-    assert_eq!(node.intent, Intent { suspended: false, drained: true });
+    assert_eq!(node.intent, Intent { stage: Stage::Active, drained: true });
     let [a, b] = &node.endpoints[..] else { panic!("{:?}", node.endpoints) };
     assert_eq!((&*a.name, &*a.address, a.incarnation, a.draining), ("a", "127.0.0.1:1", 5, false));
     assert_eq!(a.ready, [(code(440_000), 7), (code(440_100), 7)]);
@@ -134,13 +134,15 @@ fn a_node_is_put_together_from_its_keys() {
 }
 
 #[test]
-fn stages_suspend() {
-    let suspended = |stage: i32| {
-        let intent = v1::NodeIntent { stage, ..Default::default() };
+fn stages_and_the_percentage_of_a_canary_are_read() {
+    let stage = |stage: i32, canary_percent: u32| {
+        let intent = v1::NodeIntent { stage, canary_percent, ..Default::default() };
         let store = Store::default().node(440_100, "suikang").put("nodes/440100/suikang/intent", &intent);
-        store.fold().nodes["suikang"].intent.suspended
+        store.fold().nodes["suikang"].intent.stage
     };
-    assert_eq!([0, 1, 2, 3, 4].map(suspended), [false, true, false, false, true]);
+    use Stage::{Active, Canary, Suspended, Test};
+    assert_eq!([0, 1, 2, 3, 4].map(|n| stage(n, 0)), [Active, Test, Canary(5), Active, Suspended]);
+    assert_eq!([1, 5, 25].map(|percent| stage(2, percent)), [Canary(1), Canary(5), Canary(25)]);
 }
 
 #[test]
@@ -282,6 +284,7 @@ fn the_configuration_comes_first() {
         role: Role::City,
         scopes: vec![code(440_100)],
         rps_max: None,
+        ceilings: CEILINGS,
         intent: Intent::default(),
         is_static: true,
         endpoints: Vec::new(),

@@ -1,0 +1,97 @@
+//! Which part of a node's calls do operators move elsewhere now?
+//!
+//! A shift moves a fraction of its source's base share. How much is a function of the object and the
+//! clock, so that every gateway agrees and it runs out by itself with the registry down. A target that
+//! cannot be used gets nothing, and its part stays at the source: no shift leaves a region with nothing.
+
+use super::{Move, MoveKind, Reason, Route, Rule};
+use crate::table::{Shift, Stage};
+use suiyue_proto::method::Class;
+
+impl Shift {
+    /// Part of the source's share that is moved at an instant (milliseconds since 1970), 0 to 100: it
+    /// grows by `step` at the start and after every `every`, and shrinks alike from its expiry on.
+    #[must_use]
+    pub fn percent_at(&self, wall_ms: i64) -> f64 {
+        let grown = self.walked(wall_ms.min(self.expires_at_ms).saturating_sub(self.start_ms));
+        if wall_ms < self.expires_at_ms {
+            return grown;
+        }
+        (grown - self.walked(wall_ms.saturating_sub(self.expires_at_ms))).max(0.0)
+    }
+
+    /// Points that a walk has made after so many milliseconds.
+    fn walked(&self, elapsed_ms: i64) -> f64 {
+        let percent = if self.percent.is_nan() { 0.0 } else { self.percent.clamp(0.0, 100.0) };
+        let every = i64::try_from(self.every.as_millis()).unwrap_or(i64::MAX);
+        if elapsed_ms < 0 {
+            return 0.0;
+        }
+        if every == 0 || self.step.is_nan() || self.step <= 0.0 {
+            return percent;
+        }
+        (self.step * (elapsed_ms / every + 1) as f64).min(percent)
+    }
+
+    fn concerns(&self, class: Class) -> bool {
+        self.classes.is_empty() || self.classes.contains(&class)
+    }
+}
+
+/// Moves what the region's shifts say. `shifts` are in the order of their ids; of two with the same
+/// source the first counts.
+pub(super) fn apply(route: &mut Route, shifts: &[&Shift], class: Class, wall_ms: i64) {
+    for c in &mut route.candidates {
+        c.shifted = c.base;
+    }
+    let mut sources = Vec::new();
+    for shift in shifts.iter().filter(|shift| shift.concerns(class)) {
+        let from = route.candidates.iter().position(|c| c.node == shift.from && c.base > 0.0);
+        let part = shift.percent_at(wall_ms) / 100.0;
+        if let Some(from) = from
+            && part > 0.0
+            && !sources.contains(&from)
+        {
+            sources.push(from);
+            walk(route, shift, from, part);
+        }
+    }
+}
+
+/// Moves `part` of the base share of `from`.
+fn walk(route: &mut Route, shift: &Shift, from: usize, part: f64) {
+    let valid = |w: &f64| w.is_finite() && *w > 0.0;
+    let named = |name: &str| {
+        let given = shift.to.iter().filter(|(to, _)| **to == *name && *to != shift.from);
+        given.map(|(_, w)| *w).filter(valid).sum::<f64>()
+    };
+    let total: f64 = shift.to.iter().filter(|(to, _)| *to != shift.from).map(|(_, w)| *w).filter(valid).sum();
+    let base = route.candidates[from].base;
+    let mut moved = 0.0;
+    for to in 0..route.candidates.len() {
+        let target = &mut route.candidates[to];
+        let weight = named(&target.node);
+        if weight <= 0.0 || !target.usable() {
+            continue;
+        }
+        let mut fraction = part * weight / total * target.ramp;
+        if let Stage::Canary(percent) = target.stage {
+            let room = (f64::from(percent) / 100.0 - target.shifted).max(0.0);
+            fraction = fraction.min(room / base);
+        }
+        if fraction <= 0.0 {
+            continue;
+        }
+        target.shifted += fraction * base;
+        if target.base == 0.0 && target.reason == Reason::Standby {
+            (target.reason, target.rule) = (Reason::Shift, Rule::ShiftTarget(shift.id.clone()));
+        }
+        route.moves.push(Move { kind: MoveKind::Shift, from, to, fraction });
+        moved += fraction;
+    }
+    if moved > 0.0 {
+        let source = &mut route.candidates[from];
+        source.shifted = (source.shifted - moved * base).max(0.0);
+        source.limits.push(Rule::ShiftedAway { id: shift.id.clone(), part: moved });
+    }
+}
