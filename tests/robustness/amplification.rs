@@ -2,7 +2,7 @@
 //!
 //! A tenth more than were offered, at most: retries must not multiply an outage. Counted at the nodes.
 
-use crate::scene::{CALLERS, STEADY, city_and_province, executions, fill, nobody_failed_after};
+use crate::scene::{CALLERS, Felt, STEADY, city_and_province, executions, fill, nobody_failed_after};
 use anyhow::{Context as _, ensure};
 use std::time::Instant;
 use suiyue_tests::{
@@ -35,8 +35,9 @@ async fn outage(fault: &str, sick: &[&str]) -> anyhow::Result<(Report, Option<In
     let report = load.stop().await?;
     let arrived: usize = federation.nodes.iter().map(|node| node.executions().arrived()).sum();
     let offered = report.calls.len();
+    let felt = Felt { at: "city", from: Some(start), until: None };
     let mut row = Row { fault: fault.to_owned(), ..Row::default() };
-    fill(&mut row, &report, &executions(&federation), Some(start));
+    fill(&mut row, &report, &executions(&federation), felt);
     let opinions = watch.of("city");
     let left = opinions.iter().find(|(at, o)| *at > start && o.share < 0.5).map(|(at, _)| *at);
     row.left = left.map(|left| left - start);

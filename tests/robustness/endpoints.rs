@@ -52,6 +52,7 @@ async fn suffer(fault: &str, ill: Ill) -> anyhow::Result<(Outcome, Instant)> {
     // What was on its way, and probes; not its half of the calls.
     ensure!(during <= 2 * CALLERS, "{during} calls went to the sick endpoint after it was left");
     let end = Instant::now();
+    scene.ends(end);
     let sick = &mut scene.federation.nodes[SICK];
     match ill {
         Ill::Killed => sick.restart().await?,

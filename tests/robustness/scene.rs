@@ -56,8 +56,25 @@ pub(crate) struct Scene {
     pub(crate) load: Load,
     bystander: Load,
     row: Row,
-    /// When it happened.
-    fault: Option<Instant>,
+    felt: Felt,
+}
+
+/// Where and when a fault can be felt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Felt {
+    /// The sick node.
+    pub(crate) at: &'static str,
+    /// When the fault happened; `None`: none did.
+    pub(crate) from: Option<Instant>,
+    /// When it ended; `None`: it lasts.
+    pub(crate) until: Option<Instant>,
+}
+
+impl Felt {
+    /// A call was in flight while the fault lasted.
+    fn by(&self, call: &history::Ended) -> bool {
+        self.from.is_some_and(|from| call.ended > from) && self.until.is_none_or(|until| call.begun < until)
+    }
 }
 
 /// What it cost.
@@ -77,7 +94,8 @@ impl Scene {
         let load = wish.start(&federation.data());
         let bystander = Wish::new(XIAN, 2, Mix::WithOnce).start(&federation.data());
         let row = Row { fault: fault.to_owned(), ..Row::default() };
-        let scene = Self { federation, watch, load, bystander, row, fault: None };
+        let felt = Felt { at: "city", from: None, until: None };
+        let scene = Self { federation, watch, load, bystander, row, felt };
         scene.load.reaches("city", STEADY).await?;
         Ok(scene)
     }
@@ -97,8 +115,13 @@ impl Scene {
     /// This is the moment of the fault, unless it has happened before.
     pub(crate) fn happens(&mut self) -> Instant {
         let now = Instant::now();
-        self.fault.get_or_insert(now);
+        self.felt.from.get_or_insert(now);
         now
+    }
+
+    /// That was the moment when the fault ended.
+    pub(crate) const fn ends(&mut self, at: Instant) {
+        self.felt.until = Some(at);
     }
 
     /// Waits until next to nothing goes to `node`. Returns the moment when that was seen.
@@ -112,6 +135,7 @@ impl Scene {
     pub(crate) async fn returns(&mut self, node: &str, since: Instant) -> anyhow::Result<()> {
         let returned = self.watch.until(node, "returns", since, |o| o.share > ALMOST_ALL).await?;
         self.row.returned = Some(returned);
+        self.ends(since);
         self.load.reaches(node, STEADY).await
     }
 
@@ -135,11 +159,11 @@ impl Scene {
 
     /// Lets the calls end, counts, prints, and holds what must always hold.
     pub(crate) async fn finish(self) -> anyhow::Result<Outcome> {
-        let Self { federation, watch, load, bystander, mut row, fault } = self;
+        let Self { federation, watch, load, bystander, mut row, felt } = self;
         let report = load.stop().await?;
         let undisturbed = bystander.stop().await?.flawless();
         let executions = executions(&federation);
-        fill(&mut row, &report, &executions, fault);
+        fill(&mut row, &report, &executions, felt);
         row.print()?;
         ensure!(row.doubled == 0, "{} calls were executed twice that must not be", row.doubled);
         undisturbed.context("Xi'an was disturbed")?;
@@ -163,15 +187,14 @@ pub(crate) fn executions(federation: &Federation) -> HashMap<String, u32> {
     counts
 }
 
-/// The columns that can be counted. Slow calls are those that the fault can have slowed.
-pub(crate) fn fill(
-    row: &mut Row,
-    report: &Report,
-    executions: &HashMap<String, u32>,
-    fault: Option<Instant>,
-) {
+/// The columns that can be counted.
+pub(crate) fn fill(row: &mut Row, report: &Report, executions: &HashMap<String, u32>, felt: Felt) {
     let calls = &report.calls;
-    let slow = |call: &history::Ended| call.is_slow() && fault.is_none_or(|fault| call.ended > fault);
+    let slow = |call: &history::Ended| call.is_slow() && felt.by(call);
+    // A busy machine slows some calls, too: only those at the sick node say how long it was felt.
+    let hurt = |call: &history::Ended| {
+        felt.by(call) && (!call.is_ok() || call.attempt > 1 || call.node == felt.at && call.is_slow())
+    };
     let times = |call: &history::Ended| executions.get(&call.call_id).copied().unwrap_or(0);
     let once = || calls.iter().filter(|call| call.once);
     row.calls = calls.len();
@@ -179,7 +202,7 @@ pub(crate) fn fill(
     row.failed_once = report.failed_once.len();
     row.moved = report.retried;
     row.slow = calls.iter().filter(|call| slow(call)).count();
-    row.slow_for = history::span(calls, slow);
+    row.hurt_for = history::span(calls, hurt);
     row.gap = history::longest_gap(calls);
     row.ambiguous = once().filter(|call| !call.is_ok() && times(call) > 0).count();
     row.doubled = once().filter(|call| times(call) > 1).count();
