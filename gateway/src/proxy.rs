@@ -104,7 +104,7 @@ fn refuse(
     respond: &mut SendResponse<Bytes>,
     refusal: &Refusal,
 ) {
-    answer::refuse(respond, refusal);
+    answer::refuse(respond, refusal, worker.random());
     let end = End {
         region: asked.and_then(|asked| asked.region).map_or(0, suiyue_proto::region::Code::get),
         class: asked.map_or(Class::Sync, |asked| asked.method.class),

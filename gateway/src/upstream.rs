@@ -131,6 +131,11 @@ impl Lease {
         }
     }
 
+    /// The answer's headers came.
+    pub fn answered(&self) {
+        self.line.pulse.answered();
+    }
+
     /// Nobody is there.
     #[must_use]
     pub fn is_stalled(&self) -> bool {

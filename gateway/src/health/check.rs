@@ -254,7 +254,7 @@ async fn ask(sender: &mut h2::client::SendRequest<Bytes>, address: &str, service
         // HealthCheckResponse { status = 1 } with SERVING = 1.
         b"0" if answer.get(5..7) == Some(&[0x08, 0x01]) => Answer::Serving,
         // NOT_FOUND: the service name is unknown; UNIMPLEMENTED: there is no health service.
-        b"5" | b"12" if !service.is_empty() => Answer::Unknown,
+        b"5" | b"12" => Answer::Unknown,
         _ => Answer::NotServing,
     })
 }

@@ -30,11 +30,12 @@ pub struct Lane {
     run: AtomicU32,
     /// The second that `callers` is about, after `born`.
     callers_s: AtomicU32,
-    /// Downstream connections with a judged outcome in that second, one bit each.
+    /// Downstream connections with a failed call in that second, one bit each.
     callers: AtomicU64,
     good: AtomicU64,
     soft: AtomicU64,
     own: AtomicU64,
+    lost: AtomicU64,
     refused: AtomicU64,
     born: Instant,
 }
@@ -46,8 +47,10 @@ pub struct Tally {
     pub good: u64,
     /// INTERNAL or UNKNOWN: one caller's garbage may cause these.
     pub soft: u64,
-    /// Failures of its own making.
+    /// Failures of its own making, one for each lost connection.
     pub own: u64,
+    /// Calls that were lost with a connection.
+    pub lost: u64,
     /// Refusals and pushback.
     pub refused: u64,
 }
@@ -56,7 +59,19 @@ impl Tally {
     /// Every outcome that says something.
     #[must_use]
     pub const fn all(&self) -> u64 {
-        self.good + self.soft + self.own + self.refused
+        self.judged() + self.refused
+    }
+
+    /// Calls that succeeded or failed.
+    #[must_use]
+    pub const fn judged(&self) -> u64 {
+        self.good + self.failed()
+    }
+
+    /// Calls that failed, for whatever reason.
+    #[must_use]
+    pub const fn failed(&self) -> u64 {
+        self.soft + self.own + self.lost
     }
 
     /// What came since `before`.
@@ -66,6 +81,7 @@ impl Tally {
             good: self.good.wrapping_sub(before.good),
             soft: self.soft.wrapping_sub(before.soft),
             own: self.own.wrapping_sub(before.own),
+            lost: self.lost.wrapping_sub(before.lost),
             refused: self.refused.wrapping_sub(before.refused),
         }
     }
@@ -76,6 +92,7 @@ impl std::ops::AddAssign for Tally {
         self.good += more.good;
         self.soft += more.soft;
         self.own += more.own;
+        self.lost += more.lost;
         self.refused += more.refused;
     }
 }
@@ -99,6 +116,7 @@ impl Lane {
             good: AtomicU64::new(0),
             soft: AtomicU64::new(0),
             own: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             born,
         }
@@ -125,11 +143,12 @@ impl Lane {
                 self.run.store(self.run.load(Relaxed) + 1, Relaxed);
                 &self.own
             }
+            Outcome::Lost => &self.lost,
             Outcome::Refused => &self.refused,
             Outcome::Unjudged => return self.run.load(Relaxed),
         };
         bump(counter);
-        if outcome != Outcome::Refused {
+        if matches!(outcome, Outcome::Soft | Outcome::Own | Outcome::Lost) {
             self.note(caller, now);
         }
         self.run.load(Relaxed)
@@ -190,6 +209,7 @@ impl Lane {
             good: self.good.load(Relaxed),
             soft: self.soft.load(Relaxed),
             own: self.own.load(Relaxed),
+            lost: self.lost.load(Relaxed),
             refused: self.refused.load(Relaxed),
         }
     }
@@ -200,7 +220,7 @@ impl Lane {
         self.run.load(Relaxed)
     }
 
-    /// Connections with a judged outcome in this second, or the last one.
+    /// Connections with a failed call in this second, or the last one.
     #[must_use]
     pub fn callers(&self, now: Instant) -> u64 {
         let recent = self.callers_s.load(Relaxed) + 1 >= self.second(now);
@@ -286,6 +306,7 @@ mod tests {
             (Outcome::Own, 1),
             (Outcome::Soft, 1),
             (Outcome::Refused, 1),
+            (Outcome::Lost, 1),
             (Outcome::Unjudged, 1),
             (Outcome::Own, 2),
             (Outcome::Good, 0),
@@ -294,7 +315,7 @@ mod tests {
             assert_eq!(lane.end(outcome, 0, now), expected, "{outcome:?}");
         }
         assert_eq!(lane.lost(), 1);
-        assert_eq!(lane.tally(), Tally { good: 1, soft: 1, own: 3, refused: 1 });
+        assert_eq!(lane.tally(), Tally { good: 1, soft: 1, own: 3, lost: 1, refused: 1 });
         assert_eq!(lane.in_flight(), 0);
     }
 
@@ -304,9 +325,11 @@ mod tests {
         let lane = Lane::new(now);
         for caller in [1, 1, 2, 3, 3] {
             lane.begin();
-            lane.end(Outcome::Good, caller, now);
+            lane.end(Outcome::Soft, caller, now);
         }
-        assert_eq!(lane.callers(now).count_ones(), 3);
+        lane.begin();
+        lane.end(Outcome::Good, 4, now);
+        assert_eq!(lane.callers(now).count_ones(), 3, "only of failures is it asked who they were");
         assert_eq!(lane.callers(now + 3_000 * MS), 0);
         lane.begin();
         lane.end(Outcome::Own, 9, now + 3_000 * MS);

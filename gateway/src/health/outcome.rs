@@ -4,7 +4,8 @@
 //! |---|---|---|---|
 //! | an answer, also one that blames the caller | good | ends the run | success |
 //! | INTERNAL, UNKNOWN: one app's garbage may cause them | soft | – | failure |
-//! | UNAVAILABLE without pushback, a lost stream, a try as long as the class's default allows | own | + 1 | failure |
+//! | its connection was lost | lost | –, the connection counts once | failure |
+//! | UNAVAILABLE without pushback, a broken stream, a try as long as the class's default allows | own | + 1 | failure |
 //! | RESOURCE_EXHAUSTED, or any answer with pushback | refused | – | – |
 //! | the caller hung up, or its own deadline was short | nothing | – | – |
 
@@ -19,6 +20,8 @@ pub enum Outcome {
     Soft,
     /// It fails, and it is its own making.
     Own,
+    /// Its connection was lost, with whatever else was on it.
+    Lost,
     /// It has too much to do.
     Refused,
     /// Nothing can be said.

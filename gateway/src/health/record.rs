@@ -239,7 +239,7 @@ impl Record {
                 let tally = seen.counted.tally;
                 self.passive = Passive::HalfOpen {
                     good: tally.good,
-                    bad: tally.own + tally.soft,
+                    bad: tally.failed(),
                     stalls: seen.stalls,
                     next: now,
                 };
@@ -254,7 +254,7 @@ impl Record {
             Passive::Ejected { .. } => None,
             Passive::HalfOpen { good, bad, stalls, .. } => {
                 let tally = seen.counted.tally;
-                if tally.own + tally.soft > bad || seen.stalls != stalls {
+                if tally.failed() > bad || seen.stalls != stalls {
                     self.window.clear();
                     self.eject(Trip::InARow, around, now);
                     self.why = "a probe failed";

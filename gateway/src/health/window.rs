@@ -2,8 +2,8 @@
 //!
 //! Two rules, and the reason for two: *in a row* finds what is dead within a few calls; *rate* finds what
 //! fails one call in three, which never fails five times in a row for long. The rate looks at ten buckets
-//! of a second, and needs twenty calls from three connections: one app that sends garbage, or hardly any
-//! traffic, proves nothing. Pure: the control task brings the counters and the clock.
+//! of a second, and needs twenty calls, and failures on three connections: one app that sends garbage, or
+//! hardly any traffic, proves nothing. Pure: the control task brings the counters and the clock.
 
 use super::lane::Tally;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ pub const IN_A_ROW: u32 = 5;
 const MIN_SUCCESS: u64 = 80;
 /// Calls that the rate needs.
 const MIN_CALLS: u64 = 20;
-/// Downstream connections that the rate needs.
+/// Downstream connections with failures that the rate needs.
 const MIN_CALLERS: u32 = 3;
 /// Buckets of the window.
 const BUCKETS: usize = 10;
@@ -81,7 +81,7 @@ pub struct Counted {
     pub tally: Tally,
     /// The longest run of failures in one worker.
     pub run: u32,
-    /// Connections with outcomes in the last second, one bit each.
+    /// Connections with failures in the last second, one bit each.
     pub callers: u64,
 }
 
@@ -121,7 +121,7 @@ impl Window {
             return Some(Trip::InARow);
         }
         let (tally, callers) = self.sum();
-        let calls = tally.good + tally.soft + tally.own;
+        let calls = tally.judged();
         let enough = calls >= MIN_CALLS && callers.count_ones() >= MIN_CALLERS;
         (enough && tally.good * 100 < calls * MIN_SUCCESS).then_some(Trip::Rate)
     }
@@ -134,7 +134,7 @@ impl Window {
         for at in recent {
             tally += self.buckets[at].tally;
         }
-        tally.good >= MIN_CALLS && tally.own * 20 <= tally.good
+        tally.good >= MIN_CALLS && (tally.own + tally.lost) * 20 <= tally.good
     }
 
     /// Share of calls that the endpoint refused in the last ten seconds, 0 to 1.
@@ -179,7 +179,7 @@ mod tests {
         let mut window = Window::new(start);
         let mut counted = Counted::default();
         for &(ms, good, soft, own, connections) in steps {
-            counted.tally += Tally { good, soft, own, refused: 0 };
+            counted.tally += Tally { good, soft, own, ..Tally::default() };
             counted.callers = (1u64 << connections) - 1;
             counted.run = 0;
             window.feed(counted, start + Duration::from_millis(ms));

@@ -7,14 +7,26 @@ use super::intake::Refusal;
 use crate::{plan::Reason as PlanReason, snapshot::Target, telemetry::AnswerReason};
 use bytes::Bytes;
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use std::sync::LazyLock;
 use suiyue_proto::{metadata, reason::Reason};
 use tonic::Status;
 
+/// "Come back after so many milliseconds" (gRFC A6).
+pub const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
 /// Headers of a refusal, by reason.
 static REFUSALS: LazyLock<Vec<HeaderMap>> =
     LazyLock::new(|| Reason::ALL.iter().map(|reason| headers_of(&reason.status())).collect());
+
+/// When a caller should come back to whom nobody can answer now: jittered, or all would come at once.
+static PUSHBACKS: LazyLock<[HeaderValue; 16]> =
+    LazyLock::new(|| std::array::from_fn(|i| HeaderValue::from(500 + 300 * i)));
+
+/// The reason passes with time, and without the caller having done anything wrong.
+const fn passes(reason: Reason) -> bool {
+    matches!(reason, Reason::NoNodeAvailable | Reason::GatewayOverloaded | Reason::RegionOverloaded)
+}
 
 fn headers_of(status: &Status) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -23,9 +35,15 @@ fn headers_of(status: &Status) -> HeaderMap {
     headers
 }
 
-/// Refuses a call before any answer went out. A caller that is gone is no error.
-pub fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal) {
+/// Refuses a call before any answer went out. A caller that is gone is no error. `random` spreads the
+/// callers that are told to come back later.
+pub fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal, random: u64) {
     let headers = match refusal {
+        Refusal::Plain(reason) if passes(*reason) => {
+            let mut headers = REFUSALS[*reason as usize].clone();
+            headers.insert(PUSHBACK, PUSHBACKS[random as usize % PUSHBACKS.len()].clone());
+            headers
+        }
         Refusal::Plain(reason) => REFUSALS[*reason as usize].clone(),
         Refusal::Detailed(status) => headers_of(status),
     };

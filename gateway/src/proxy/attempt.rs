@@ -379,8 +379,8 @@ impl Call {
     }
 }
 
-/// What a broken stream means: was the call processed, may it have been, or not? A lost connection counts
-/// as one failure, however many calls were on it: who attends to it says so.
+/// What a broken stream means: was the call processed, may it have been, or not? A lost connection is one
+/// failure in a row, however many calls were on it: who attends to it says so.
 pub fn failure_of(error: &h2::Error, attempt: &mut Try, now: Instant) -> Failure {
     let refused = error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     if refused || (error.is_remote() && error.is_go_away()) {
@@ -388,6 +388,7 @@ pub fn failure_of(error: &h2::Error, attempt: &mut Try, now: Instant) -> Failure
     }
     if error.is_io() || error.is_go_away() {
         attempt.pool.vitals.doubt(Doubt::ConnectionLost);
+        attempt.end(Outcome::Lost, now);
     } else {
         attempt.end(Outcome::Own, now);
     }

@@ -150,7 +150,7 @@ async fn pass(
     attempt: &mut Try,
     opened: Opened,
 ) -> Result<Ended, Stop> {
-    let Opened { lease: _lease, mut response, body: mut to } = opened;
+    let Opened { lease, mut response, body: mut to } = opened;
     let mut timer = call.asked.deadline.map(|at| call.worker.wheel.arm(at));
     let mut idle = Idle::new(call.worker.wheel.clone());
     let cut = call.cut.clone();
@@ -178,6 +178,7 @@ async fn pass(
         Err(Interrupt::Gone) => return Err(Stop::Gone),
         Err(Interrupt::TimeUp) => return Err(Reason::DeadlineExceeded.into()),
     };
+    lease.answered();
     let (mut head, from) = response.into_parts();
     origin.stamp(&mut head.headers);
     let only_headers = from.is_end_stream();

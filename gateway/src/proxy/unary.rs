@@ -68,7 +68,7 @@ impl Held {
 
     /// The node says itself when to come back.
     fn pushback(&self) -> bool {
-        let told = |map: &HeaderMap| map.contains_key("grpc-retry-pushback-ms");
+        let told = |map: &HeaderMap| map.contains_key(answer::PUSHBACK);
         self.head.as_ref().is_some_and(|head| told(head.headers()))
             || self.trailers.as_ref().is_some_and(told)
     }
@@ -309,6 +309,7 @@ async fn receive(
         let response = call.wait(timer, |cx| Pin::new(&mut opened.response).poll(cx)).await?;
         match response {
             Ok(response) => {
+                opened.lease.answered();
                 let (head, stream) = response.into_parts();
                 held.head = Some(Response::from_parts(head, ()));
                 held.rest = Some(stream);

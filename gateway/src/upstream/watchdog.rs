@@ -9,10 +9,10 @@
 //! ```text
 //!   CALM ── overdue, no bytes for 100 ms ──► PINGED ── no bytes for 200 ms ──► stalled
 //!    ▲                                         │ any bytes
-//!    └── bytes after the answer ◄── EXCUSED ◄──┘
+//!    └────── a call is answered ◄── EXCUSED ◄──┘
 //! ```
-//! An answered ping excuses the silence: the next ping waits for other bytes, or once, after a second,
-//! for a call that was sent after the answer. A tick that comes 50 ms late says that this process was
+//! Bytes after a ping excuse the silence: the next ping waits until a call is answered (what else a server
+//! sends does not make it forgive pings), or once, after a second, for a call that was sent since. A tick that comes 50 ms late says that this process was
 //! stopped, not the peer: what was measured is void.
 //!
 //! The border to the transport: bytes read bump [`Pulse::read`], and [`Pinger`] sends a ping and says
@@ -39,9 +39,9 @@ const ANSWER: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(10);
 /// A look that comes so late is void.
 const LATE: Duration = Duration::from_millis(50);
-/// An answered ping excuses silence for so long at least.
+/// A ping that bytes followed excuses silence for so long at least.
 const EXCUSE: Duration = Duration::from_secs(1);
-/// Pings without other bytes between them.
+/// Pings without an answered call between them.
 const PINGS: u8 = 2;
 
 /// What calls and socket tell the watchdog of one connection.
@@ -49,6 +49,8 @@ const PINGS: u8 = 2;
 pub(crate) struct Pulse {
     /// Reads that brought bytes.
     reads: Cell<u32>,
+    /// Calls that were answered.
+    answers: Cell<u32>,
     overdue: Cell<usize>,
     /// When the newest overdue call was sent, and the oldest silence that one proves.
     newest: Cell<Option<Instant>>,
@@ -71,6 +73,11 @@ impl Pulse {
     /// Reads so far: a call remembers them when it is sent.
     pub(crate) fn reads(&self) -> u32 {
         self.reads.get()
+    }
+
+    /// A call was answered.
+    pub(crate) fn answered(&self) {
+        self.answers.set(self.answers.get().wrapping_add(1));
     }
 
     /// The connection was found stalled.
@@ -159,6 +166,7 @@ impl Pulse {
         let reads = self.reads.get();
         Look {
             reads,
+            answers: self.answers.get(),
             silent_since: self.silent_since.get().filter(|(_, known)| *known == reads).map(|(at, _)| at),
             newest: self.newest.get(),
             answered: pinger.answered(),
@@ -170,6 +178,7 @@ impl Pulse {
 #[derive(Debug, Clone, Copy)]
 struct Look {
     reads: u32,
+    answers: u32,
     /// No bytes came since then, as an overdue call proves.
     silent_since: Option<Instant>,
     /// When the newest overdue call was sent.
@@ -189,7 +198,7 @@ enum Action {
 enum Phase {
     Calm,
     Pinged { at: Instant, reads: u32 },
-    Excused { at: Instant, reads: u32 },
+    Excused { at: Instant, answers: u32 },
 }
 
 /// The state machine, with the clock of its caller.
@@ -234,24 +243,20 @@ impl Watchdog {
             Phase::Calm => self.ping_if_silent(now),
             Phase::Pinged { at, reads } => {
                 if look.answered || look.reads != reads {
-                    self.phase = Phase::Excused { at: now, reads: look.reads };
+                    self.phase = Phase::Excused { at: now, answers: look.answers };
                     return Action::None;
                 }
                 if now.saturating_duration_since(at) >= ANSWER { Action::Stalled } else { Action::None }
             }
-            Phase::Excused { at, reads } => {
-                // The answer to the ping may come in the look after other bytes: it excuses, too.
-                if look.answered {
-                    self.phase = Phase::Excused { at: now, reads: look.reads };
-                } else if look.reads != reads {
+            Phase::Excused { at, answers } => {
+                if look.answers != answers {
                     (self.phase, self.pings) = (Phase::Calm, 0);
-                } else if self.pings < PINGS
-                    && now.saturating_duration_since(at) >= EXCUSE
-                    && look.newest.is_some_and(|sent| sent > at)
-                {
                     return self.ping_if_silent(now);
                 }
-                Action::None
+                let again = self.pings < PINGS
+                    && now.saturating_duration_since(at) >= EXCUSE
+                    && look.newest.is_some_and(|sent| sent > at);
+                if again { self.ping_if_silent(now) } else { Action::None }
             }
         }
     }

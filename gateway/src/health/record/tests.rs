@@ -38,7 +38,7 @@ fn world() -> World {
 impl World {
     /// One look after so many outcomes; what the record says is what workers see.
     fn tick(&mut self, good: u64, soft: u64, own: u64) -> State {
-        self.seen.counted.tally += Tally { good, soft, own, refused: 0 };
+        self.seen.counted.tally += Tally { good, soft, own, ..Tally::default() };
         self.seen.counted.callers = 0b111;
         self.now += TICK;
         let stand = self.record.step(&self.seen, &self.around, self.now);
