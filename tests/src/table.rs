@@ -71,7 +71,8 @@ pub fn remark(text: &str) -> anyhow::Result<()> {
 }
 
 fn line(text: &str) -> anyhow::Result<()> {
-    let Some(path) = std::env::var_os("SUIYUE_FAULT_TABLE") else { return Ok(()) };
+    let path = std::env::var_os("SUIYUE_FAULT_TABLE").filter(|path| !path.is_empty());
+    let Some(path) = path else { return Ok(()) };
     let mut table = OpenOptions::new().create(true).append(true).open(path)?;
     // One write: tests run at the same time.
     Ok(table.write_all(format!("{text}\n").as_bytes())?)
