@@ -102,6 +102,8 @@ pub struct Ask<'a> {
     pub tried: &'a Tried,
     /// Where it may be.
     pub scope: Scope,
+    /// Better an ejected endpoint than none.
+    pub last_resort: bool,
 }
 
 impl Ask<'_> {
@@ -176,6 +178,7 @@ fn fallback<'a, T>(
     let others = || allowed().filter(move |t| !stale(t)).chain(allowed().filter(stale));
     // Nobody is in rotation, but somebody was not checked yet or is only suspected: better than nobody.
     let unsettled = || resolved.targets.iter().filter(|t| ask.admits(t) && t.reason == PlanReason::Unhealthy);
+    let anybody = || others().chain(unsettled()).filter(|_| ask.last_resort);
     others()
         .find_map(|target| at(target, State::Ok))
         .or_else(|| picked.into_iter().chain(others()).find_map(|target| at(target, State::Suspect)))
@@ -184,6 +187,7 @@ fn fallback<'a, T>(
             desperate.into_iter().find_map(|target| at(target, State::Ejected))
         })
         .or_else(|| unsettled().find_map(|target| at(target, State::Suspect)))
+        .or_else(|| anybody().find_map(|target| at(target, State::Ejected)))
 }
 
 /// Why waiting ended before what was waited for.
