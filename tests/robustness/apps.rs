@@ -75,11 +75,12 @@ async fn deadlines_of_one_app_that_nobody_can_keep_eject_nobody() -> anyhow::Res
     others_noticed_nothing(&scene.finish().await?)
 }
 
-/// Four equal nodes: the first and the second die of it, and there it ends.
+/// Six equal nodes, so that half of them are left after two such requests: the first and the second die
+/// of it, and there it ends.
 #[tokio::test]
 async fn a_request_that_kills_its_node_ends_after_two_executions() -> anyhow::Result<()> {
     let mut builder = Federation::builder();
-    for name in ["one", "two", "three", "four"] {
+    for name in ["one", "two", "three", "four", "five", "six"] {
         builder = builder.node(echo(name, GUANGZHOU));
     }
     let mut federation = builder.start().await?;

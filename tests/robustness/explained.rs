@@ -3,7 +3,7 @@
 //! While nodes leave, return and drain, every call's first attempt must be what `explain` says of the
 //! plan that the answer names, for the subject of the call: node, tier and reason.
 
-use crate::scene::{Scene, callers, echo};
+use crate::scene::{Scene, echo};
 use anyhow::{Context as _, ensure};
 use std::{
     collections::BTreeMap,
@@ -23,6 +23,7 @@ use suiyue_tests::{
     eventually::eventually,
     failover::Failover,
     federation::Federation,
+    load::{Mix, Wish},
     region::{GUANGDONG, GUANGZHOU},
     table::remark,
     v1::{EchoRequest, Faults},
@@ -35,6 +36,8 @@ const UNARY: &str = "/suiyue.test.v1.EchoService/Unary";
 const CALLS: u64 = 10_000;
 /// Calls at a time.
 const AT_A_TIME: usize = 24;
+/// Callers besides, whose calls are counted and not explained.
+const OTHERS: usize = 16;
 /// Seconds in which a node gets its share back: many plans, each with another share.
 const RAMP_S: u32 = 6;
 /// Calls that are explained between two events.
@@ -59,7 +62,8 @@ async fn explain_names_node_tier_and_reason_of_every_first_attempt() -> anyhow::
         .node(echo("city", GUANGZHOU))
         .node(echo("sibling", GUANGZHOU))
         .node(echo("province", GUANGDONG).scopes(&[GUANGZHOU]));
-    let mut scene = Scene::open("ramp, ejection, drain", builder, callers()).await?;
+    let others = Wish::new(GUANGZHOU, OTHERS, Mix::WithOnce);
+    let mut scene = Scene::open("ramp, ejection, drain", builder, others).await?;
     let findings = Arc::new(Findings::default());
     let (data, control) = (scene.federation.data(), scene.federation.gateway().control);
     let mut callers = JoinSet::new();
@@ -72,14 +76,14 @@ async fn explain_names_node_tier_and_reason_of_every_first_attempt() -> anyhow::
     while let Some(ended) = callers.join_next().await {
         ended??;
     }
-    let _ = scene.finish().await?;
+    scene.finish().await?;
     findings.judge()
 }
 
 /// A death with a return over a ramp, an ejection by failing calls, and a drain.
 async fn events(scene: &mut Scene, findings: &Findings) -> anyhow::Result<()> {
     findings.more(BETWEEN).await?;
-    let fault = Instant::now();
+    let fault = scene.happens();
     scene.node("city")?.process.kill()?;
     scene.watch.until("city", "leaves", fault, |o| o.share == 0.0).await?;
     findings.more(BETWEEN).await?;
@@ -169,9 +173,9 @@ async fn explain(
     plan: u64,
     subject: &[u8],
 ) -> anyhow::Result<(String, String, String)> {
-    let class = Class::Scan.into();
     let subject = bytes::Bytes::copy_from_slice(subject);
-    let request = ExplainRouteRequest { region: GUANGZHOU, class, subject, plan, ..Default::default() };
+    let asked = ExplainRouteRequest { subject, plan, ..Default::default() };
+    let request = ExplainRouteRequest { region: GUANGZHOU, class: Class::Scan.into(), ..asked };
     let route = operator.explain_route(request).await?.into_inner();
     let candidate = route.candidates.iter().find(|candidate| candidate.node == route.subject_node);
     let candidate = candidate.with_context(|| format!("plan {plan} sends the subject nowhere: {route:?}"))?;

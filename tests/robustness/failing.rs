@@ -4,7 +4,6 @@
 //! taken back when it is well.
 
 use crate::scene::{MANY, STEADY, Scene, callers, city_and_province};
-use anyhow::ensure;
 use suiyue_tests::v1::Faults;
 use tonic::Code;
 
@@ -35,9 +34,7 @@ async fn failing(fault: &str, code: Code) -> anyhow::Result<()> {
     scene.returns("city", end).await?;
     let outcome = scene.finish().await?;
     outcome.some_ambiguous()?;
-    let after: Vec<_> = outcome.report.calls.iter().filter(|c| c.begun > left && !c.is_ok()).collect();
-    ensure!(after.is_empty(), "{} calls failed after the city was left: {:?}", after.len(), after.first());
-    Ok(())
+    outcome.nobody_failed_after(left)
 }
 
 #[tokio::test]

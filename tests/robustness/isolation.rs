@@ -5,9 +5,14 @@
 //! virtual cable, which is pulled: packets vanish, and nobody is told. Elsewhere the four nodes are
 //! stopped at the same moment, which looks the same from the gateway.
 
-use crate::scene::{HANDLER_MS, STEADY, fill};
+use crate::scene::{Felt, HANDLER_MS, STEADY, fill};
 use anyhow::ensure;
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write as _,
+    sync::Arc,
+    time::Instant,
+};
 use suiyue_proto::v1::Health;
 use suiyue_tests::{
     gateway::Gateway,
@@ -25,9 +30,9 @@ const CALLERS: usize = 20;
 
 /// Four nodes of two regions and a gateway that knows them from its file: they cannot reach it.
 struct Island {
-    namespace: Option<Arc<Namespace>>,
-    nodes: Vec<Node>,
     gateway: Gateway,
+    nodes: Vec<Node>,
+    namespace: Option<Arc<Namespace>>,
 }
 
 impl Island {
@@ -56,7 +61,7 @@ impl Island {
         for node in &nodes {
             gateway.sees(&node.name, node.address).await?;
         }
-        Ok(Self { namespace, nodes, gateway })
+        Ok(Self { gateway, nodes, namespace })
     }
 
     /// The network is cut, or whole again.
@@ -124,12 +129,13 @@ async fn a_gateway_without_network_does_not_eject_everybody() -> anyhow::Result<
     let (report, others) = (guangzhou.stop().await?, xian.stop().await?);
 
     let counts = executions_of(&island.nodes);
+    let felt = Felt { at: "city", from: Some(fault), until: Some(end) };
     let mut row = Row { fault: "gateway's network cut".to_owned(), ..Row::default() };
-    fill(&mut row, &report, &counts);
+    fill(&mut row, &report, &counts, felt);
     (row.left, row.returned) = (Some(left), Some(returned));
     row.print()?;
     let mut xian_row = Row::default();
-    fill(&mut xian_row, &others, &counts);
+    fill(&mut xian_row, &others, &counts, felt);
     ensure!(row.doubled + xian_row.doubled == 0, "calls were executed twice: {row} {xian_row}");
     let ejected: BTreeSet<_> = island
         .nodes
@@ -143,8 +149,8 @@ async fn a_gateway_without_network_does_not_eject_everybody() -> anyhow::Result<
     Ok(())
 }
 
-fn executions_of(nodes: &[Node]) -> std::collections::HashMap<String, u32> {
-    let mut counts = std::collections::HashMap::new();
+fn executions_of(nodes: &[Node]) -> HashMap<String, u32> {
+    let mut counts = HashMap::new();
     nodes.iter().for_each(|node| node.executions().count_into(&mut counts));
     counts
 }

@@ -10,7 +10,7 @@ use suiyue_tests::{process::Signal, v1::Faults};
 #[tokio::test]
 async fn a_killed_city_fails_no_replayable_call() -> anyhow::Result<()> {
     let mut scene = Scene::open("city killed", city_and_province(), callers()).await?;
-    let fault = Instant::now();
+    let fault = scene.happens();
     scene.node("city")?.process.kill()?;
     scene.leaves("city", fault).await?;
     scene.load.reaches("province", STEADY).await?;
@@ -25,7 +25,7 @@ async fn a_killed_city_fails_no_replayable_call() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_hung_city_fails_no_replayable_call() -> anyhow::Result<()> {
     let mut scene = Scene::open("city hung", city_and_province(), callers()).await?;
-    let fault = Instant::now();
+    let fault = scene.happens();
     scene.node("city")?.process.freeze().await?;
     scene.leaves("city", fault).await?;
     scene.load.reaches("province", STEADY).await?;

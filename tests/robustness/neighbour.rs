@@ -3,7 +3,7 @@
 //! The gateway may have few calls in flight here, far fewer than Xi'an alone would like to have: what
 //! keeps Guangzhou's is the ceiling of each region.
 
-use crate::scene::{STEADY, echo, executions, fill};
+use crate::scene::{Felt, STEADY, echo, executions, fill};
 use anyhow::ensure;
 use std::time::Instant;
 use suiyue_tests::{
@@ -50,8 +50,9 @@ async fn a_hung_neighbour_at_ten_times_its_rate_costs_no_call() -> anyhow::Resul
     let xian = usual.stop().await?;
     let report = guangzhou.stop().await?;
 
+    let felt = Felt { at: "xian", from: Some(fault), until: Some(end) };
     let mut row = Row { fault: "Xi'an hung, Guangzhou's calls".to_owned(), ..Row::default() };
-    fill(&mut row, &report, &executions(&federation));
+    fill(&mut row, &report, &executions(&federation), felt);
     row.print()?;
     let p99 = |from, until| quantile(&report.calls, 0.99, from, until).as_secs_f64() * 1e3;
     let p50 = |from, until| quantile(&report.calls, 0.50, from, until).as_secs_f64() * 1e3;

@@ -56,6 +56,25 @@ pub(crate) struct Scene {
     pub(crate) load: Load,
     bystander: Load,
     row: Row,
+    felt: Felt,
+}
+
+/// Where and when a fault can be felt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Felt {
+    /// The sick node.
+    pub(crate) at: &'static str,
+    /// When the fault happened; `None`: none did.
+    pub(crate) from: Option<Instant>,
+    /// When it ended; `None`: it lasts.
+    pub(crate) until: Option<Instant>,
+}
+
+impl Felt {
+    /// A call was in flight while the fault lasted.
+    fn by(&self, call: &history::Ended) -> bool {
+        self.from.is_some_and(|from| call.ended > from) && self.until.is_none_or(|until| call.begun < until)
+    }
 }
 
 /// What it cost.
@@ -75,7 +94,8 @@ impl Scene {
         let load = wish.start(&federation.data());
         let bystander = Wish::new(XIAN, 2, Mix::WithOnce).start(&federation.data());
         let row = Row { fault: fault.to_owned(), ..Row::default() };
-        let scene = Self { federation, watch, load, bystander, row };
+        let felt = Felt { at: "city", from: None, until: None };
+        let scene = Self { federation, watch, load, bystander, row, felt };
         scene.load.reaches("city", STEADY).await?;
         Ok(scene)
     }
@@ -87,9 +107,21 @@ impl Scene {
 
     /// Makes a node sick; returns the moment before.
     pub(crate) async fn arrange(&mut self, node: &str, faults: Faults) -> anyhow::Result<Instant> {
-        let now = Instant::now();
+        let now = self.happens();
         self.node(node)?.arrange(faults).await?;
         Ok(now)
+    }
+
+    /// This is the moment of the fault, unless it has happened before.
+    pub(crate) fn happens(&mut self) -> Instant {
+        let now = Instant::now();
+        self.felt.from.get_or_insert(now);
+        now
+    }
+
+    /// That was the moment when the fault ended.
+    pub(crate) const fn ends(&mut self, at: Instant) {
+        self.felt.until = Some(at);
     }
 
     /// Waits until next to nothing goes to `node`. Returns the moment when that was seen.
@@ -103,6 +135,7 @@ impl Scene {
     pub(crate) async fn returns(&mut self, node: &str, since: Instant) -> anyhow::Result<()> {
         let returned = self.watch.until(node, "returns", since, |o| o.share > ALMOST_ALL).await?;
         self.row.returned = Some(returned);
+        self.ends(since);
         self.load.reaches(node, STEADY).await
     }
 
@@ -126,16 +159,23 @@ impl Scene {
 
     /// Lets the calls end, counts, prints, and holds what must always hold.
     pub(crate) async fn finish(self) -> anyhow::Result<Outcome> {
-        let Self { federation, watch, load, bystander, mut row } = self;
+        let Self { federation, watch, load, bystander, mut row, felt } = self;
         let report = load.stop().await?;
         let undisturbed = bystander.stop().await?.flawless();
         let executions = executions(&federation);
-        fill(&mut row, &report, &executions);
+        fill(&mut row, &report, &executions, felt);
         row.print()?;
         ensure!(row.doubled == 0, "{} calls were executed twice that must not be", row.doubled);
         undisturbed.context("Xi'an was disturbed")?;
         Ok(Outcome { federation, watch, report, row })
     }
+}
+
+/// Nobody's call failed that was made after `left`.
+pub(crate) fn nobody_failed_after(report: &Report, left: Instant) -> anyhow::Result<()> {
+    let late: Vec<_> = report.calls.iter().filter(|call| call.begun > left && !call.is_ok()).collect();
+    ensure!(late.is_empty(), "{} calls failed after the sick one was left: {:?}", late.len(), late.first());
+    Ok(())
 }
 
 /// How often each call was begun, over all nodes and all their lives.
@@ -148,16 +188,21 @@ pub(crate) fn executions(federation: &Federation) -> HashMap<String, u32> {
 }
 
 /// The columns that can be counted.
-pub(crate) fn fill(row: &mut Row, report: &Report, executions: &HashMap<String, u32>) {
+pub(crate) fn fill(row: &mut Row, report: &Report, executions: &HashMap<String, u32>, felt: Felt) {
     let calls = &report.calls;
+    let slow = |call: &history::Ended| call.is_slow() && felt.by(call);
+    // A busy machine slows some calls, too: only those at the sick node say how long it was felt.
+    let hurt = |call: &history::Ended| {
+        felt.by(call) && (!call.is_ok() || call.attempt > 1 || call.node == felt.at && call.is_slow())
+    };
     let times = |call: &history::Ended| executions.get(&call.call_id).copied().unwrap_or(0);
     let once = || calls.iter().filter(|call| call.once);
     row.calls = calls.len();
     row.failed = report.failed.len();
     row.failed_once = report.failed_once.len();
     row.moved = report.retried;
-    row.slow = calls.iter().filter(|call| call.is_slow()).count();
-    row.slow_for = history::span(calls, history::Ended::is_slow);
+    row.slow = calls.iter().filter(|call| slow(call)).count();
+    row.hurt_for = history::span(calls, hurt);
     row.gap = history::longest_gap(calls);
     row.ambiguous = once().filter(|call| !call.is_ok() && times(call) > 0).count();
     row.doubled = once().filter(|call| times(call) > 1).count();
@@ -177,6 +222,11 @@ impl Outcome {
     pub(crate) fn some_ambiguous(&self) -> anyhow::Result<()> {
         ensure!(self.row.ambiguous > 0, "no call was executed without its caller knowing");
         Ok(())
+    }
+
+    /// Nobody's call failed that was made after the sick one was left; what failed was in flight.
+    pub(crate) fn nobody_failed_after(&self, left: Instant) -> anyhow::Result<()> {
+        nobody_failed_after(&self.report, left)
     }
 
     /// No endpoint of `node` was ever ejected.

@@ -21,13 +21,14 @@ pub struct Builder {
     adapt: fn(gateway::Builder) -> gateway::Builder,
 }
 
-/// A running federation. Nodes go first when it is dropped, etcd last.
+/// A running federation. Gateways go first when it is dropped: one whose nodes die all together rightly
+/// says so, as an ERROR. etcd goes last.
 #[derive(Debug)]
 pub struct Federation {
-    /// The nodes, in the order they were named.
-    pub nodes: Vec<Node>,
     /// The gateways.
     pub gateways: Vec<Gateway>,
+    /// The nodes, in the order they were named.
+    pub nodes: Vec<Node>,
     /// The registry, unless it is embedded.
     pub etcd: Option<Etcd>,
 }

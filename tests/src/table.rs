@@ -7,7 +7,7 @@ use std::{fmt, fs::OpenOptions, io::Write as _, time::Duration};
 
 /// Names of the columns, as `tests/run` prints them.
 pub const HEAD: &str =
-    "fault|calls|failed|failed once|moved|slow|slow for|longest gap|left|returned|ambiguous|doubled";
+    "fault|calls|failed|failed once|moved|slow|hurt for|longest gap|left|returned|ambiguous|doubled";
 
 /// What one fault cost.
 #[derive(Debug, Clone, Default)]
@@ -22,10 +22,11 @@ pub struct Row {
     pub failed_once: usize,
     /// Calls that ended OK after more than one attempt.
     pub moved: u64,
-    /// Calls slower than 100 ms.
+    /// Calls slower than 100 ms while the fault lasted.
     pub slow: usize,
-    /// From the first to the last slow call.
-    pub slow_for: Duration,
+    /// While the fault lasted: from the first to the last call that failed, took another attempt, or was
+    /// slow at the sick node, by the moment when it was made.
+    pub hurt_for: Duration,
     /// Longest time without an answer to anybody.
     pub gap: Duration,
     /// From the fault until the gateway sent next to nothing there.
@@ -43,8 +44,8 @@ impl fmt::Display for Row {
         let Self { fault, calls, failed, failed_once, moved, slow, ambiguous, doubled, .. } = self;
         let time = |time: Duration| format!("{:.2} s", time.as_secs_f64());
         let [left, returned] = [self.left, self.returned].map(|t| t.map_or_else(|| "-".to_owned(), time));
-        let (slow_for, gap) = (time(self.slow_for), time(self.gap));
-        write!(f, "{fault}|{calls}|{failed}|{failed_once}|{moved}|{slow}|{slow_for}|{gap}|")?;
+        let (hurt_for, gap) = (time(self.hurt_for), time(self.gap));
+        write!(f, "{fault}|{calls}|{failed}|{failed_once}|{moved}|{slow}|{hurt_for}|{gap}|")?;
         write!(f, "{left}|{returned}|{ambiguous}|{doubled}")
     }
 }
@@ -70,7 +71,8 @@ pub fn remark(text: &str) -> anyhow::Result<()> {
 }
 
 fn line(text: &str) -> anyhow::Result<()> {
-    let Some(path) = std::env::var_os("SUIYUE_FAULT_TABLE") else { return Ok(()) };
+    let path = std::env::var_os("SUIYUE_FAULT_TABLE").filter(|path| !path.is_empty());
+    let Some(path) = path else { return Ok(()) };
     let mut table = OpenOptions::new().create(true).append(true).open(path)?;
     // One write: tests run at the same time.
     Ok(table.write_all(format!("{text}\n").as_bytes())?)

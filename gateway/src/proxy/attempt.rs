@@ -104,6 +104,8 @@ pub struct Ask<'a> {
     pub tried: &'a Tried,
     /// Where it may be.
     pub scope: Scope,
+    /// Better an ejected endpoint than none.
+    pub last_resort: bool,
 }
 
 impl Ask<'_> {
@@ -178,6 +180,7 @@ fn fallback<'a, T>(
     let others = || allowed().filter(move |t| !stale(t)).chain(allowed().filter(stale));
     // Nobody is in rotation, but somebody was not checked yet or is only suspected: better than nobody.
     let unsettled = || resolved.targets.iter().filter(|t| ask.admits(t) && t.reason == PlanReason::Unhealthy);
+    let anybody = || others().chain(unsettled()).filter(|_| ask.last_resort);
     others()
         .find_map(|target| at(target, State::Ok))
         .or_else(|| picked.into_iter().chain(others()).find_map(|target| at(target, State::Suspect)))
@@ -186,6 +189,7 @@ fn fallback<'a, T>(
             desperate.into_iter().find_map(|target| at(target, State::Ejected))
         })
         .or_else(|| unsettled().find_map(|target| at(target, State::Suspect)))
+        .or_else(|| anybody().find_map(|target| at(target, State::Ejected)))
 }
 
 /// Why waiting ended before what was waited for.
@@ -441,41 +445,4 @@ impl Timeouts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::table::{Check, Endpoint};
-
-    fn target(slot: usize, reason: PlanReason) -> Target {
-        let endpoint = Endpoint {
-            name: "a".into(),
-            address: "127.0.0.1:1".into(),
-            incarnation: 0,
-            ready: Vec::new(),
-            draining: false,
-            check: Check::None,
-        };
-        let vitals = Vitals::new(slot, "n".into(), endpoint, Arc::default());
-        Target {
-            node: "n".into(),
-            node_value: HeaderValue::from_static("n"),
-            tier: slot as u8,
-            reason,
-            endpoints: vec![Arc::new(vitals)],
-        }
-    }
-
-    #[test]
-    fn one_with_old_data_is_tried_after_all_others() {
-        let reasons = [PlanReason::Stale, PlanReason::Drained, PlanReason::Standby];
-        let targets = reasons.into_iter().enumerate().map(|(slot, reason)| target(slot, reason));
-        let resolved = Resolved { targets: targets.collect(), ..Resolved::default() };
-        let next = |tried: &[usize]| {
-            let dice = Dice { random: 7, now: Instant::now() };
-            choose(&resolved, Access::Public, 7, dice, tried)
-                .map(|chosen| (chosen.vitals.slot, chosen.reason))
-        };
-        assert_eq!(next(&[]), Some((2, AnswerReason::Failover)));
-        assert_eq!(next(&[2]), Some((0, AnswerReason::Retry)));
-        assert_eq!(next(&[2, 0]), None, "never to one that is drained");
-    }
-}
+mod tests;

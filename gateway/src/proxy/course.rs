@@ -38,8 +38,9 @@ pub fn enter<'a>(
     })
 }
 
-/// Retries in flight that are always allowed.
-const FEW: usize = 3;
+/// Retries in flight on one worker that are always allowed: a fifth of few is nothing, and the budget
+/// bounds them as well.
+const FEW: usize = 16;
 /// Calls in flight for each further one.
 const PER_RETRY: usize = 5;
 
@@ -65,6 +66,8 @@ pub struct Course<'a> {
     last: Reason,
     /// The last endpoint refused without processing.
     refused: bool,
+    /// It leaves a dead connection: it must go somewhere.
+    moves: bool,
     retrying: Cell<Option<Retrying>>,
 }
 
@@ -90,6 +93,7 @@ impl<'a> Course<'a> {
             astray: false,
             last: Reason::NoNodeAvailable,
             refused: false,
+            moves: false,
             retrying: Cell::new(None),
         }
     }
@@ -100,8 +104,9 @@ impl<'a> Course<'a> {
     /// Nobody is left: why the last attempt failed.
     pub fn next(&mut self, call: &Call) -> Result<Chosen<'a>, Reason> {
         // An endpoint that refused without processing may be asked again where it is the only one.
-        let again = || self.refused.then(|| self.find(call, &Tried::default(), self.scope)).flatten();
-        let chosen = self.find(call, &self.tried, self.scope).or_else(again).ok_or(self.last)?;
+        let find = |tried: &Tried| self.find(call, tried, self.scope, self.moves);
+        let again = || self.refused.then(|| find(&Tried::default())).flatten();
+        let chosen = find(&self.tried).or_else(again).ok_or(self.last)?;
         if self.tried.is_empty() {
             chosen.target.budget.deposit(call.worker.index);
             self.budget = Some(&chosen.target.budget);
@@ -112,9 +117,12 @@ impl<'a> Course<'a> {
         Ok(chosen)
     }
 
-    fn find(&self, call: &Call, tried: &Tried, scope: Scope) -> Option<Chosen<'a>> {
+    fn find(&self, call: &Call, tried: &Tried, scope: Scope, last_resort: bool) -> Option<Chosen<'a>> {
         let key = call.asked.subject.unwrap_or_default();
-        let ask = Ask { access: call.asked.method.access, key, tried, scope };
+        let method = &call.asked.method;
+        // The plan fails open for these, but it is made for whoever comes next.
+        let last_resort = last_resort && method.class <= Class::Show;
+        let ask = Ask { access: method.access, key, tried, scope, last_resort };
         attempt::choose(self.resolved, &ask, call.dice())
     }
 
@@ -135,11 +143,16 @@ impl<'a> Course<'a> {
         matches!(retry::decide(Failure::Timeout, self.progress, true), Decision::Retry(_))
     }
 
-    /// The call may leave its stalled connection, and there is somewhere to go.
+    /// The call may leave a stalled connection.
+    #[must_use]
+    pub fn may_move(&self) -> bool {
+        retry::decide(Failure::Stalled, self.progress, true) == Decision::Move
+    }
+
+    /// There is somewhere to go.
     #[must_use]
     pub fn can_move(&self, call: &Call) -> bool {
-        retry::decide(Failure::Stalled, self.progress, true) == Decision::Move
-            && self.find(call, &self.tried, Scope::Anywhere).is_some()
+        self.find(call, &self.tried, Scope::Anywhere, true).is_some()
     }
 
     /// Pays for a retry after a failure; false if there must be none.
@@ -149,7 +162,7 @@ impl<'a> Course<'a> {
         let Some(budget) = self.budget.filter(|budget| budget.is_open(call.worker.index)) else {
             return false;
         };
-        if self.find(call, &self.tried, scope).is_none() {
+        if self.find(call, &self.tried, scope, false).is_none() {
             return false;
         }
         let counted = self.retrying.take().or_else(|| Retrying::begin(&call.worker));
@@ -175,14 +188,14 @@ impl<'a> Course<'a> {
             Decision::GiveUp => Err(self.last),
             Decision::Move => {
                 self.progress.moved_after_sending |= matches!(failure, Failure::Lost | Failure::Stalled);
-                self.scope = Scope::Anywhere;
+                (self.scope, self.moves) = (Scope::Anywhere, true);
                 if let Some(budget) = self.budget {
                     budget.moved(call.worker.index);
                 }
                 Ok(None)
             }
             Decision::Retry(scope) => {
-                self.scope = scope;
+                (self.scope, self.moves) = (scope, false);
                 let delay = retry::delay(self.progress.attempts, call.worker.random());
                 Ok((!delay.is_zero()).then_some(delay))
             }

@@ -251,14 +251,15 @@ async fn hold(
     }
 }
 
+/// A call that cannot leave its stalled connection looks again after this time.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// When an attempt has waited too long, short of the caller's deadline.
 struct Alarms {
     /// Longer than usual: is anybody there?
     overdue: Option<Instant>,
     /// The time for one try is over.
     per_try: Option<Instant>,
-    /// It was looked at whether the call can leave its stalled connection.
-    looked: bool,
 }
 
 impl Alarms {
@@ -266,7 +267,7 @@ impl Alarms {
         let p99 = call.worker.paces.p99(&call.asked.method);
         let left = call.asked.deadline.map(|at| at.saturating_duration_since(call.now));
         let per_try = left.filter(|_| course.may_retry()).map(|left| call.now + retry::per_try(left, p99));
-        Self { overdue: Some(retry::overdue(attempt.sent, p99)), per_try, looked: false }
+        Self { overdue: Some(retry::overdue(attempt.sent, p99)), per_try }
     }
 
     fn next(&self, call: &Call) -> Option<Instant> {
@@ -276,8 +277,12 @@ impl Alarms {
     /// One of them rings, or the connection was found stalled.
     fn ring(&mut self, call: &Call, lease: &Lease, attempt: &Try, course: &Course<'_>) -> Option<Failed> {
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= call.now).is_some();
-        if lease.is_stalled() && !std::mem::replace(&mut self.looked, true) && course.can_move(call) {
-            return Some(Failed::Stalled);
+        if lease.is_stalled() && course.may_move() {
+            if course.can_move(call) {
+                return Some(Failed::Stalled);
+            }
+            // Nobody can be called at this moment: that may change.
+            self.overdue = Some(call.now + LOOK_AGAIN);
         }
         if call.asked.deadline.is_some_and(|at| at <= call.now) {
             return Some(Failed::Late);
