@@ -2,8 +2,8 @@
 //!
 //! HPACK (RFC 7541) for one connection: a [`Decoder`] for the blocks that arrive, an [`Encoder`] for
 //! those that leave, each with a dynamic table of its own. A field that the table knows costs one byte
-//! on the wire and a look-up here; values share memory with the block or the table and are not copied
-//! again on their way through the gateway.
+//! on the wire and a look-up here; such values share memory with the table and are not copied on their
+//! way through the gateway.
 //!
 //! What the fields mean is not decided here: names and values are checked for their characters, no more.
 

@@ -220,14 +220,16 @@ impl Streams {
         recycle(&mut stream.inbox);
         recycle(&mut stream.outbox.data);
         self.free.push(slot);
-        if self.free.len() == self.slots.len() {
-            // An idle connection holds no memory for its busiest hour.
-            self.slots.truncate(16);
-            self.slots.shrink_to(16);
-            self.free.clear();
-            self.free.extend(0..self.slots.len() as u32);
-            self.index.shrink();
+    }
+
+    /// An idle connection holds no memory for its busiest hour: to be called now and then. True: there
+    /// are no slots any more.
+    pub(super) fn tidy(&mut self) -> bool {
+        let idle = self.free.len() == self.slots.len();
+        if idle {
+            *self = Self::default();
         }
+        idle
     }
 
     /// Slots of all streams that are not closed.
@@ -244,8 +246,8 @@ fn recycle(queue: &mut VecDeque<Bytes>) {
     }
 }
 
-/// Slots by id: open addressing with linear probing. Ids of a connection rise in steps of two, so that
-/// they fall into places of their own as long as the oldest stream is not much older than the newest.
+/// Slots by id: open addressing with linear probing. Ids rise in steps of two; they are spread by the
+/// golden ratio, so that neighbours do not form runs, which would make every removal long.
 #[derive(Debug, Default)]
 struct Index {
     /// Id and slot; id 0: empty. A power of two long, or empty.
@@ -256,7 +258,7 @@ struct Index {
 impl Index {
     #[inline]
     const fn place(&self, id: u32) -> usize {
-        (id >> 1) as usize & (self.table.len() - 1)
+        ((id >> 1).wrapping_mul(0x9e37_79b9) >> 16) as usize & (self.table.len() - 1)
     }
 
     #[inline]
@@ -325,12 +327,6 @@ impl Index {
         self.table[gap] = (0, 0);
         self.len -= 1;
     }
-
-    fn shrink(&mut self) {
-        if self.len == 0 && self.table.len() > 32 {
-            self.table = Vec::new();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -378,8 +374,14 @@ mod tests {
             streams.forget(2 * i as u32 + 1);
             streams.free(slot);
         }
-        assert_eq!((streams.active(), streams.held()), (0, 0));
-        assert!(streams.slots.len() <= 16 && streams.index.table.len() <= 32);
-        assert!(open(&mut streams, 201) < 16);
+        assert_eq!((streams.active(), streams.held(), streams.slots.len()), (0, 0, 100));
+        let slot = open(&mut streams, 201);
+        assert!(!streams.tidy());
+        assert_eq!((streams.held(), streams.find(201)), (1, Some(slot)));
+        streams.forget(201);
+        streams.free(slot);
+        assert!(streams.tidy());
+        assert_eq!((streams.held(), streams.slots.capacity()), (0, 0));
+        assert_eq!(open(&mut streams, 203), 0);
     }
 }

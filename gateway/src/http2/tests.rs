@@ -3,6 +3,7 @@
 mod chaos;
 mod hostile;
 mod pairs;
+mod peers;
 mod raw;
 mod rules;
 

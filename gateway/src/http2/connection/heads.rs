@@ -11,7 +11,6 @@ use crate::http2::{
     hpack::{Name, Pseudo},
     stream::{Head, Start},
 };
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 /// Fields that an ordinary message has.
@@ -103,7 +102,7 @@ impl Inner {
     ///
     /// # Errors
     /// The connection cannot go on.
-    pub(super) fn block(&mut self, id: u32, end: bool, block: Bytes) -> Result<(), Reason> {
+    pub(super) fn block(&mut self, id: u32, end: bool, block: &[u8]) -> Result<(), Reason> {
         let limit = self.config.header_list as usize;
         let mut fields = Block { headers: Fields::with_capacity(FIELDS), ..Block::default() };
         let decoded = self.decoder.decode(block, limit, |name, value| fields.add(name, value));

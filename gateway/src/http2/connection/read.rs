@@ -143,7 +143,7 @@ impl Inner {
         }
         let end_stream = head.has(flag::END_STREAM);
         if head.has(flag::END_HEADERS) {
-            return self.block(id, end_stream, Bytes::copy_from_slice(block));
+            return self.block(id, end_stream, block);
         }
         self.block = Some(Block { stream: id, end_stream, bytes: BytesMut::from(block), frames: 0 });
         Ok(())
@@ -160,7 +160,7 @@ impl Inner {
         if head.has(flag::END_HEADERS)
             && let Some(block) = self.block.take()
         {
-            return self.block(block.stream, block.end_stream, block.bytes.freeze());
+            return self.block(block.stream, block.end_stream, &block.bytes);
         }
         Ok(())
     }

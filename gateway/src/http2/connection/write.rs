@@ -12,7 +12,10 @@ use crate::http2::{
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode};
-use std::task::{Context, Poll};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
 
 /// Streams that wait for their reader hold at most so many bytes of a connection in sum.
 const STALLED_BYTES: usize = 1 << 20;
@@ -320,7 +323,13 @@ impl Inner {
     /// Looks for streams whose reader does not read: to be called every few seconds. Of those that hold
     /// too much in sum some are reset; false: all stall, and the connection should be closed.
     pub(in super::super) fn look_for_stalls(&mut self) -> bool {
+        if self.streams.tidy() {
+            self.waiting = VecDeque::new();
+            return true;
+        }
         let (mut held, mut moving) = (0, false);
+        let streams = &self.streams;
+        self.waiting.retain(|&(slot, id)| streams.get(slot).id == id);
         let waiting: Vec<u32> = self.waiting.iter().map(|&(slot, _)| slot).collect();
         for slot in waiting {
             let stream = self.streams.get_mut(slot);

@@ -4,7 +4,7 @@ use super::{
     Error, Name, Pseudo, huffman,
     table::{self, Dynamic, Entry},
 };
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue};
 
 /// Reads the header blocks of one direction of a connection.
@@ -56,7 +56,7 @@ impl Decoder {
     /// The block breaks the compression: the connection must end.
     pub fn decode(
         &mut self,
-        mut block: Bytes,
+        mut block: &[u8],
         max_list: usize,
         mut sink: impl FnMut(Name, HeaderValue),
     ) -> Result<Decoded, Error> {
@@ -100,7 +100,7 @@ impl Decoder {
         Ok(decoded)
     }
 
-    fn size_update(&mut self, block: &mut Bytes, begun: bool) -> Result<(), Error> {
+    fn size_update(&mut self, block: &mut &[u8], begun: bool) -> Result<(), Error> {
         let size = integer(block, 5)?;
         if begun || size > self.allowed {
             return Err(Error::TableSize);
@@ -114,7 +114,7 @@ impl Decoder {
     /// referred to.
     fn literal(
         &mut self,
-        block: &mut Bytes,
+        block: &mut &[u8],
         literal: Literal,
         prefix: u8,
     ) -> Result<Option<(Name, HeaderValue)>, Error> {
@@ -153,7 +153,7 @@ fn name_of(text: &Bytes) -> Option<Name> {
 
 /// An integer whose first byte has `prefix` bits for it (RFC 7541, 5.1). At most four bytes follow:
 /// nothing that is longer could be in a block.
-fn integer(block: &mut Bytes, prefix: u8) -> Result<usize, Error> {
+fn integer(block: &mut &[u8], prefix: u8) -> Result<usize, Error> {
     let mask = (1usize << prefix) - 1;
     let mut value = usize::from(next(block)?) & mask;
     if value < mask {
@@ -169,25 +169,22 @@ fn integer(block: &mut Bytes, prefix: u8) -> Result<usize, Error> {
     Err(Error::IntegerTooLarge)
 }
 
-fn next(block: &mut Bytes) -> Result<u8, Error> {
-    if block.is_empty() {
-        return Err(Error::Truncated);
-    }
-    Ok(block.get_u8())
+fn next(block: &mut &[u8]) -> Result<u8, Error> {
+    let (&first, rest) = block.split_first().ok_or(Error::Truncated)?;
+    *block = rest;
+    Ok(first)
 }
 
 /// A string, plain or Huffman-coded (RFC 7541, 5.2).
-fn string(block: &mut Bytes) -> Result<Bytes, Error> {
+fn string(block: &mut &[u8]) -> Result<Bytes, Error> {
     let coded = block.first().ok_or(Error::Truncated)? & 0x80 != 0;
     let len = integer(block, 7)?;
-    if len > block.len() {
-        return Err(Error::Truncated);
-    }
-    let text = block.split_to(len);
+    let (text, rest) = block.split_at_checked(len).ok_or(Error::Truncated)?;
+    *block = rest;
     if !coded {
-        return Ok(text);
+        return Ok(Bytes::copy_from_slice(text));
     }
     let mut plain = BytesMut::new();
-    huffman::decode(&text, &mut plain)?;
+    huffman::decode(text, &mut plain)?;
     Ok(plain.freeze())
 }

@@ -106,7 +106,13 @@ impl Encoder {
         static_index: impl FnOnce() -> Option<usize>,
         out: &mut BytesMut,
     ) {
-        let hash = hash(field.as_str().as_bytes(), value.as_bytes());
+        // Most values came out of a table and go into this one in call after call: the same memory.
+        let text = value.as_bytes();
+        let known = |entry: &Entry<u32>| std::ptr::eq(entry.value.as_bytes(), text) && field.is(&entry.name);
+        if let Some(at) = self.table.iter().position(known) {
+            return integer(0x80, 7, STATIC_LEN + 1 + at, out);
+        }
+        let hash = hash(field.as_str().as_bytes(), text);
         let same =
             |entry: &Entry<u32>| entry.beside == hash && field.is(&entry.name) && entry.value == *value;
         if let Some(at) = self.table.iter().position(same) {

@@ -51,12 +51,17 @@ pub(super) fn static_name(name: &HeaderName) -> Option<usize> {
 
 /// Index of a pseudo-header field in the static table, and whether its value stands there, too.
 pub(super) fn static_pseudo(name: Pseudo, value: &[u8]) -> Option<(usize, bool)> {
-    let same = |(known, _): &&(&str, &str)| *known == name.as_str();
-    let first = STATIC[..14].iter().position(|entry| same(&entry))?;
-    let group = STATIC[first..14].iter().take_while(same);
-    let whole = group.into_iter().position(|(_, known)| known.as_bytes() == value);
-    // `:authority` stands there with an empty value, which nobody sends.
-    Some(whole.map_or((first + 1, false), |at| (first + at + 1, true)))
+    let (first, values): (usize, &[&[u8]]) = match name {
+        // It stands there with an empty value, which nobody sends.
+        Pseudo::Authority => (1, &[]),
+        Pseudo::Method => (2, &[b"GET", b"POST"]),
+        Pseudo::Path => (4, &[b"/", b"/index.html"]),
+        Pseudo::Scheme => (6, &[b"http", b"https"]),
+        Pseudo::Status => (8, &[b"200", b"204", b"206", b"304", b"400", b"404", b"500"]),
+        Pseudo::Protocol => return None,
+    };
+    let at = values.iter().position(|known| *known == value);
+    Some(at.map_or((first, false), |at| (first + at, true)))
 }
 
 /// Size of a field in a table.

@@ -1,0 +1,99 @@
+//! How does a connection end?
+//!
+//! Gracefully: GOAWAY with the highest id, then with the last one that was seen, and the end once all
+//! streams have ended. For a broken rule: GOAWAY with its reason, and all streams end at once. Without
+//! a word, when the socket is gone. A peer's GOAWAY is heard in `read`.
+
+use super::{GOODBYE_PING, Inner, MAX_31, Phase, Role};
+use crate::http2::{
+    error::{By, Error, Kind, Reason},
+    frame,
+};
+
+impl Inner {
+    /// The connection cannot go on: GOAWAY for a rule that the peer broke, and the end of all streams.
+    pub(super) fn give_up(&mut self, reason: Reason) {
+        if matches!(self.phase, Phase::Broken | Phase::Ended) {
+            return;
+        }
+        let last = if self.role == Role::Server { self.last_id } else { 0 };
+        frame::put_goaway(self.out(), last, reason);
+        self.phase = Phase::Broken;
+        self.end_streams(Error::go_away(reason, By::Us));
+        self.wake_task();
+    }
+
+    /// Ends all streams, and lets nobody open another one.
+    pub(super) fn end_streams(&mut self, error: Error) {
+        self.error.get_or_insert(error);
+        for slot in self.accepted.drain(..) {
+            self.streams.get_mut(slot).handles -= 1;
+        }
+        for slot in self.streams.slots() {
+            self.break_stream(slot, error);
+        }
+        self.waiting.clear();
+        if let Some(waker) = self.ping.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The socket ended or broke.
+    pub(super) fn lost(&mut self, error: Error) {
+        if self.phase != Phase::Ended {
+            self.phase = Phase::Ended;
+            self.end_streams(error);
+        }
+    }
+
+    /// Takes no new streams: GOAWAY with the highest id, and with the last one that was seen once the
+    /// peer has answered two pings (RFC 9113, section 6.8). Two, because the answer to the first may
+    /// overtake requests that the peer had begun to write: grpcio's does.
+    pub(in super::super) fn shut_down(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Leaving { last: MAX_31, answers: 0 };
+            frame::put_goaway(self.out(), MAX_31, Reason::NO_ERROR);
+            frame::put_ping(self.out(), 0, GOODBYE_PING);
+            self.wake_task();
+        }
+    }
+
+    /// Ends the connection as soon as what is queued has been written.
+    pub(in super::super) fn abort(&mut self, reason: Reason) {
+        self.give_up(reason);
+    }
+
+    /// The peer has seen that we go away: streams that it opened before are known soon.
+    pub(super) fn goodbye_heard(&mut self) {
+        let Phase::Leaving { last: MAX_31, answers } = self.phase else { return };
+        if answers == 0 {
+            self.phase = Phase::Leaving { last: MAX_31, answers: 1 };
+            frame::put_ping(self.out(), 0, GOODBYE_PING);
+        } else {
+            let last = self.last_id;
+            self.phase = Phase::Leaving { last, answers: 2 };
+            frame::put_goaway(self.out(), last, Reason::NO_ERROR);
+        }
+    }
+
+    /// Nothing more will happen once the queue is empty.
+    pub(super) fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Broken | Phase::Ended => true,
+            _ if self.streams.active() > 0 || !self.accepted.is_empty() => false,
+            Phase::Leaving { last, .. } => last != MAX_31,
+            Phase::Open => self.role == Role::Client && (self.heard.is_some() || self.openers == 0),
+        }
+    }
+
+    /// How the connection ended, for its owner.
+    pub(super) fn outcome(&self) -> Result<(), Error> {
+        match (self.error, self.heard) {
+            // A peer that said goodbye may close.
+            (None | Some(Error(Kind::Io(_))), Some(Reason::NO_ERROR)) => Ok(()),
+            (_, Some(reason)) if reason != Reason::NO_ERROR => Err(Error::go_away(reason, By::Peer)),
+            (Some(error), _) if error.reason() != Some(Reason::NO_ERROR) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
