@@ -28,7 +28,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -215,19 +215,30 @@ impl Bound {
             admin = %addresses.admin, workers = config.workers, "gateway serves");
         let acceptor = tokio::spawn(accept);
         shutdown.cancelled().await;
-        tracing::info!("gateway drains");
-        tokio::time::sleep(NOTICE).await;
-        stages.closing.cancel();
-        let _ = acceptor.await;
-        stages.drain.cancel();
-        join(workers.threads, &stages.abort).await;
-        stages.ended.cancel();
+        stages.take_down(acceptor, workers.threads).await;
         tasks.join_all().await;
         if let Some(outlet) = outlet {
             let _ = tokio::task::spawn_blocking(|| outlet.join()).await;
         }
         tracing::info!("gateway has ended");
         Ok(())
+    }
+}
+
+impl Stages {
+    /// Drains, one part after the other.
+    async fn take_down(
+        &self,
+        acceptor: JoinHandle<()>,
+        threads: Vec<thread::JoinHandle<std::io::Result<()>>>,
+    ) {
+        tracing::info!("gateway drains");
+        tokio::time::sleep(NOTICE).await;
+        self.closing.cancel();
+        let _ = acceptor.await;
+        self.drain.cancel();
+        join(threads, &self.abort).await;
+        self.ended.cancel();
     }
 }
 

@@ -11,7 +11,7 @@ mod meters;
 mod ramp;
 
 use crate::{
-    plan::{self, Inputs, Now, Previous, Signals},
+    plan::{self, Inputs, News, Now, Previous, Signals},
     snapshot::Snapshot,
     table::Table,
     telemetry::{Metrics, histogram::Histogram},
@@ -178,11 +178,15 @@ impl Control {
         let previous = Previous { plans: before.plans.clone() };
         let now = Now { monotonic, wall_ms: wall_ms() };
         let plans = Arc::new(plan::plan(&table, &signals, &previous, now));
-        if Arc::ptr_eq(&before.table, &table) && before.plans == plans {
+        let news = plans.news(&before.plans);
+        if news == News::Nothing && Arc::ptr_eq(&before.table, &table) {
             return;
         }
         let inputs = Arc::new(Inputs { signals, previous, now });
-        self.generation += 1;
+        // The first snapshot has a generation, too: it says that there is a table.
+        if news == News::Routing || self.generation == 0 {
+            self.generation += 1;
+        }
         self.meters.retain(&plans);
         let mut parts = fleet::Parts { fleet: &self.fleet, meters: &mut self.meters };
         let vitals = self.fleet.vitals();
@@ -194,6 +198,9 @@ impl Control {
 
     fn publish(&self, snapshot: Arc<Snapshot>) {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        if history.back().is_some_and(|last| last.generation == snapshot.generation) {
+            history.pop_back();
+        }
         history.push_back(snapshot.clone());
         if history.len() > HISTORY {
             history.pop_front();

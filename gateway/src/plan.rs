@@ -12,12 +12,14 @@
 mod base;
 mod candidates;
 mod clamp;
+mod news;
 mod nothing_healthy;
 mod pick;
 mod rule;
 mod shift;
 
 pub use candidates::MAX_LAG;
+pub use news::News;
 pub use nothing_healthy::NOTHING_HEALTHY;
 pub use pick::{Move, MoveKind, Pick, Route, mix, node_hash};
 pub use rule::{Reason, Rule};
