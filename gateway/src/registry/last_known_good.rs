@@ -94,7 +94,7 @@ impl LastKnownGood {
         Ok(None)
     }
 
-    /// Writes a copy, and forgets the oldest beyond [`KEPT`]. Returns when it is on the disk.
+    /// Writes a copy, and forgets the oldest beyond five. Returns when it is on the disk.
     ///
     /// # Errors
     /// [`Error::Io`]; the earlier copies are untouched then.
