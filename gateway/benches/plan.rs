@@ -12,14 +12,40 @@ use std::{
     time::{Duration, Instant},
 };
 use suiyue_gateway::{
+    control::demand::Demand,
+    health::Vitals,
     plan::{Inputs, NodeSignal, Now, Plans, Previous, Signals, mix, plan},
-    snapshot::Snapshot,
+    retry::budget::Budget,
+    snapshot::{Parts, Snapshot},
     table::{CEILINGS, Intent, Node, Policy, Role, Shift, Table},
 };
 use suiyue_proto::{
     method::Class,
     region::{self, Code},
 };
+
+/// No endpoint is tracked, and all regions share a counter and a budget.
+struct Nobody(Arc<Budget>, Arc<Demand>);
+
+impl Nobody {
+    fn new() -> Self {
+        Self(Arc::new(Budget::new(2)), Arc::new(Demand::new(2)))
+    }
+}
+
+impl Parts for Nobody {
+    fn vitals(&self, _: &Arc<str>, _: &Arc<str>) -> Option<Arc<Vitals>> {
+        None
+    }
+
+    fn budget(&mut self, _: Code, _: &Arc<str>) -> Arc<Budget> {
+        self.0.clone()
+    }
+
+    fn demand(&mut self, _: Code) -> Arc<Demand> {
+        self.1.clone()
+    }
+}
 
 const REGIONS: usize = 400;
 const CITY_RPS: u32 = 1_000;
@@ -126,7 +152,7 @@ fn rebuild(c: &mut Criterion) {
         let fresh = || (table.clone(), inputs.clone());
         let make = |(table, inputs): (Arc<Table>, Arc<Inputs>)| {
             let plans = Arc::new(plan(&table, &inputs.signals, &inputs.previous, inputs.now));
-            Snapshot::new(table, (plans, inputs), 1, Vec::new(), |_, _| None)
+            Snapshot::new(table, (plans, inputs), 1, Vec::new(), &mut Nobody::new())
         };
         b.iter_batched(fresh, make, BatchSize::LargeInput);
     });
@@ -141,7 +167,7 @@ fn pick(c: &mut Criterion) {
         let plans = Arc::new(world.plan(&previous));
         let codes: Vec<Code> = plans.regions.keys().copied().collect();
         let inputs = Arc::new(Inputs { signals: world.signals.clone(), previous, now: world.now });
-        let snapshot = Snapshot::new(table, (plans, inputs), 1, Vec::new(), |_, _| None);
+        let snapshot = Snapshot::new(table, (plans, inputs), 1, Vec::new(), &mut Nobody::new());
         let mut n = 0u64;
         group.bench_function(name, |b| {
             b.iter(|| {
