@@ -422,3 +422,6 @@ impl Timeouts {
         value
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,8 +38,9 @@ pub fn enter<'a>(
     })
 }
 
-/// Retries in flight that are always allowed.
-const FEW: usize = 3;
+/// Retries in flight on one worker that are always allowed: a fifth of few is nothing, and the budget
+/// bounds them as well.
+const FEW: usize = 16;
 /// Calls in flight for each further one.
 const PER_RETRY: usize = 5;
 

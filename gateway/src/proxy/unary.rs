@@ -258,7 +258,7 @@ async fn hold(
 }
 
 /// A call that cannot leave its stalled connection looks again after this time.
-const LOOK_AGAIN: Duration = Duration::from_millis(25);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// When an attempt has waited too long, short of the caller's deadline.
 struct Alarms {

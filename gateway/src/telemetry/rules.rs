@@ -12,7 +12,7 @@
 //! | `suiyue_bulkhead_refusals_total` | calls refused because their region had too many in flight |
 //! | `suiyue_retry_ceiling_total` | retries not made because a fifth of the calls in flight were retries |
 //! | `suiyue_too_late_total` | calls not sent because too little of their time was left |
-//! | `suiyue_plan_seconds{}` | time to make and publish a plan |
+//! | `suiyue_plan_seconds` | time to make and publish a plan |
 //! | `suiyue_calls_outside_first_tier_total{region,node,tier}` | calls answered beyond tier 0; divide by `suiyue_calls_total` |
 //!
 //! Workers count in lines of their own; the control task's events are rare and stand behind a lock that
