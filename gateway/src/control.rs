@@ -1,7 +1,7 @@
 //! Who turns table and health into the snapshot that workers read?
 //!
-//! One task. It owns the endpoints' records and their checkers ([`fleet`]), and the counters that outlive
-//! a snapshot ([`meters`]). It makes a plan at once when the table or an endpoint's state changes
+//! One task. It owns the endpoints' records and their checkers (`fleet`), and the counters that outlive
+//! a snapshot (`meters`). It makes a plan at once when the table or an endpoint's state changes
 //! (changes within 5 ms make one plan), four times a second when only the load does, and publishes. The
 //! last 64 snapshots are kept so that `explain` can answer about a plan that an answer named.
 

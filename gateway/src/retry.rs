@@ -1,6 +1,6 @@
 //! May we try again?
 //!
-//! Pure: [`decide`] looks up what happened in one table, [`RULES`], first match wins. Two allowances:
+//! Pure: [`decide`] looks up what happened in one table, `RULES`, first match wins. Two allowances:
 //! a request that sits on a dead or suspect connection *moves* once, at once, to another endpoint; an
 //! answer (or the lack of one) that invites a *retry* spends from the [`budget`] of a tenth of the calls,
 //! so that retries cannot multiply an outage.

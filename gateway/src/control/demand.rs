@@ -1,6 +1,6 @@
 //! How many calls does a region get, by class?
 //!
-//! [`Demand`] is what workers count, each in a lane of its own; [`Rate`] is what the control task makes of
+//! [`Demand`] is what workers count, each in a lane of its own; `Rate` is what the control task makes of
 //! it four times a second, for the plan. A rate that changed by less than a twentieth stays what it was:
 //! a plan should not change with the noise.
 
