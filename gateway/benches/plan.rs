@@ -24,12 +24,14 @@ use suiyue_proto::{
     region::{self, Code},
 };
 
-const REGIONS: usize = 400;
-const CITY_RPS: u32 = 1_000;
-const NOW_MS: i64 = 1_800_000_000_000;
+/// No endpoint is tracked, and all regions share a counter and a budget.
+struct Nobody(Arc<Budget>, Arc<Demand>);
 
-/// No endpoints, and counters that nobody counts in.
-struct Nobody;
+impl Nobody {
+    fn new() -> Self {
+        Self(Arc::new(Budget::new(2)), Arc::new(Demand::new(2)))
+    }
+}
 
 impl Parts for Nobody {
     fn vitals(&self, _: &Arc<str>, _: &Arc<str>) -> Option<Arc<Vitals>> {
@@ -37,13 +39,17 @@ impl Parts for Nobody {
     }
 
     fn budget(&mut self, _: Code, _: &Arc<str>) -> Arc<Budget> {
-        Arc::new(Budget::new(1))
+        self.0.clone()
     }
 
     fn demand(&mut self, _: Code) -> Arc<Demand> {
-        Arc::new(Demand::new(1))
+        self.1.clone()
     }
 }
+
+const REGIONS: usize = 400;
+const CITY_RPS: u32 = 1_000;
+const NOW_MS: i64 = 1_800_000_000_000;
 
 struct World {
     table: Table,
@@ -146,7 +152,7 @@ fn rebuild(c: &mut Criterion) {
         let fresh = || (table.clone(), inputs.clone());
         let make = |(table, inputs): (Arc<Table>, Arc<Inputs>)| {
             let plans = Arc::new(plan(&table, &inputs.signals, &inputs.previous, inputs.now));
-            Snapshot::new(table, (plans, inputs), 1, Vec::new(), &mut Nobody)
+            Snapshot::new(table, (plans, inputs), 1, Vec::new(), &mut Nobody::new())
         };
         b.iter_batched(fresh, make, BatchSize::LargeInput);
     });
@@ -161,7 +167,7 @@ fn pick(c: &mut Criterion) {
         let plans = Arc::new(world.plan(&previous));
         let codes: Vec<Code> = plans.regions.keys().copied().collect();
         let inputs = Arc::new(Inputs { signals: world.signals.clone(), previous, now: world.now });
-        let snapshot = Snapshot::new(table, (plans, inputs), 1, Vec::new(), &mut Nobody);
+        let snapshot = Snapshot::new(table, (plans, inputs), 1, Vec::new(), &mut Nobody::new());
         let mut n = 0u64;
         group.bench_function(name, |b| {
             b.iter(|| {

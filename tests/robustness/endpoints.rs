@@ -33,11 +33,14 @@ enum Ill {
 /// returns when it was left.
 async fn suffer(fault: &str, ill: Ill) -> anyhow::Result<(Outcome, Instant)> {
     let mut scene = Scene::open(fault, two_endpoints(), callers()).await?;
-    let start = scene.happens();
+    let start = match ill {
+        Ill::Killed | Ill::Hung => scene.freezes(SICK).await?,
+        Ill::Arranged(_) => scene.happens(),
+    };
     let sick = &mut scene.federation.nodes[SICK];
     match ill {
         Ill::Killed => sick.process.kill()?,
-        Ill::Hung => sick.process.freeze().await?,
+        Ill::Hung => {}
         Ill::Arranged(faults) => sick.arrange(faults).await?,
     }
     let left = scene
@@ -46,6 +49,9 @@ async fn suffer(fault: &str, ill: Ill) -> anyhow::Result<(Outcome, Instant)> {
             o.endpoints.get("city-2").is_none_or(|(health, _)| *health != Health::Ok)
         })
         .await?;
+    if matches!(ill, Ill::Killed | Ill::Hung) {
+        scene.load.fails_once(1).await?;
+    }
     let before = scene.federation.nodes[SICK].executions().begun();
     scene.load.proceeds(STEADY).await?;
     let during = scene.federation.nodes[SICK].executions().begun() - before;

@@ -7,10 +7,13 @@ use crate::scene::{STEADY, Scene, callers, city_and_province};
 use std::time::Instant;
 use suiyue_tests::{process::Signal, v1::Faults};
 
+/// Of the federation's nodes the city.
+const CITY: usize = 0;
+
 #[tokio::test]
 async fn a_killed_city_fails_no_replayable_call() -> anyhow::Result<()> {
     let mut scene = Scene::open("city killed", city_and_province(), callers()).await?;
-    let fault = scene.happens();
+    let fault = scene.freezes(CITY).await?;
     scene.node("city")?.process.kill()?;
     scene.leaves("city", fault).await?;
     scene.load.reaches("province", STEADY).await?;
@@ -25,10 +28,11 @@ async fn a_killed_city_fails_no_replayable_call() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_hung_city_fails_no_replayable_call() -> anyhow::Result<()> {
     let mut scene = Scene::open("city hung", city_and_province(), callers()).await?;
-    let fault = scene.happens();
-    scene.node("city")?.process.freeze().await?;
+    let fault = scene.freezes(CITY).await?;
     scene.leaves("city", fault).await?;
     scene.load.reaches("province", STEADY).await?;
+    // It hangs until the last caller who waits for it has given up.
+    scene.load.fails_once(1).await?;
     let end = Instant::now();
     scene.node("city")?.process.signal(Signal::CONT)?;
     scene.returns("city", end).await?;

@@ -5,16 +5,18 @@
 //! what must hold under every fault: no call is executed twice that must not be, and the bystander's
 //! calls are all answered.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 use suiyue_tests::{
+    eventually::eventually,
     federation::{Builder, Federation},
     history,
-    load::{Load, Mix, Report, Wish},
+    load::{Load, Mix, ONCE, Report, Wish},
     node::{self, Node},
+    process::Signal,
     region::{GUANGDONG, GUANGZHOU, XIAN},
     table::Row,
     v1::Faults,
@@ -117,6 +119,24 @@ impl Scene {
         let now = Instant::now();
         self.felt.from.get_or_insert(now);
         now
+    }
+
+    /// Freezes a node at a moment when it executes some call that must not be executed twice: its caller
+    /// cannot know. This is the moment of the fault.
+    pub(crate) async fn freezes(&mut self, node: usize) -> anyhow::Result<Instant> {
+        let victim = &self.federation.nodes[node];
+        let fault = eventually("the node executes a call that runs once", async || {
+            let now = Instant::now();
+            victim.process.freeze().await?;
+            if victim.executions().unfinished_of(ONCE) == 0 {
+                victim.process.signal(Signal::CONT)?;
+                bail!("none at present");
+            }
+            Ok(now)
+        })
+        .await?;
+        self.felt.from = Some(fault);
+        Ok(fault)
     }
 
     /// That was the moment when the fault ended.

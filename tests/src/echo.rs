@@ -145,6 +145,13 @@ impl Executions {
         self.of(BEGUN).saturating_sub(self.of(ENDED) + self.of(CANCELLED))
     }
 
+    /// Calls whose ids begin with `prefix` and that were begun and have neither ended nor been cancelled.
+    #[must_use]
+    pub fn unfinished_of(&self, prefix: &str) -> usize {
+        let of = |word: &str| self.lines.iter().filter(|(w, id)| w == word && id.starts_with(prefix)).count();
+        of(BEGUN).saturating_sub(of(ENDED) + of(CANCELLED))
+    }
+
     /// The call was dropped before its end.
     #[must_use]
     pub fn cancelled(&self, call: &str) -> bool {

@@ -30,6 +30,8 @@ use tokio::{
 
 /// Callers that share one connection.
 const CALLERS_A_CONNECTION: usize = 10;
+/// Ids of calls that must not be executed twice begin so.
+pub const ONCE: &str = "once";
 /// One call in so many must not be executed twice.
 const ONCE_EVERY: u64 = 4;
 
@@ -180,6 +182,19 @@ impl Load {
         .await
     }
 
+    /// Waits until so many calls that must not be executed twice have failed.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub async fn fails_once(&self, calls: usize) -> anyhow::Result<()> {
+        eventually("calls that are not sent again fail", async || {
+            let failed = self.report().failed_once.len();
+            ensure!(failed >= calls, "{failed} of {calls}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until `node` has answered `more` calls from now on.
     ///
     /// # Errors
@@ -278,7 +293,7 @@ async fn call_on(state: Arc<State>, client: Arc<Failover>) {
         }
         let number = state.next.fetch_add(1, Relaxed);
         let once = state.wish.mix == Mix::WithOnce && number.is_multiple_of(ONCE_EVERY);
-        let call_id = format!("{}-{:08x}-{number}", if once { "once" } else { "any" }, state.name);
+        let call_id = format!("{}-{:08x}-{number}", if once { ONCE } else { "any" }, state.name);
         let begun = Instant::now();
         state.in_flight.fetch_add(1, Relaxed);
         let outcome = state.call(&client, once, &call_id).await;

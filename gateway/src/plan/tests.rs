@@ -426,6 +426,9 @@ fn a_shift_asks_its_targets_for_no_more_than_they_may_take() {
     // One shift a source: the first id counts. Two sources are two shifts.
     let second = world.clone().shift("suikang", &[("xian", 1.0)], 50.0);
     check(&second, Scan, "suikang 50 primary, yuekang 50 shift, xian 0 standby");
+    // One that has not begun is in nobody's way.
+    let later = World::new().order(|s| s.start_ms = NOW + 1).shift("suikang", &[("xian", 1.0)], 50.0);
+    check(&later, Scan, "suikang 50 primary, yuekang 0 standby, xian 50 shift");
     let half = World::new().weights(&[("suikang", 1.0), ("yuekang", 1.0)]);
     let cross = half.shift("suikang", &[("xian", 1.0)], 20.0).shift("yuekang", &[("xian", 1.0)], 40.0);
     check(&cross, Scan, "suikang 40 policy, yuekang 30 policy, xian 30 shift");

@@ -10,12 +10,19 @@ use super::{
 };
 use crate::{
     admission::bulkhead::Place,
+    health::State,
     retry::{self, Decision, Failure, Progress, Scope, budget::Budget},
     snapshot::Resolved,
     telemetry::rules::Rule,
     worker::Worker,
 };
-use std::{cell::Cell, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 use suiyue_proto::{method::Class, reason::Reason, region::Code};
 
 /// Lets a call into its region: counts it, and finds a place among the calls in flight.
@@ -37,6 +44,9 @@ pub fn enter<'a>(
         Reason::RegionOverloaded
     })
 }
+
+/// A call waits so long on a stalled connection before it goes where it may not be answered either.
+const PATIENCE: Duration = Duration::from_millis(600);
 
 /// Retries in flight on one worker that are always allowed: a fifth of few is nothing, and the budget
 /// bounds them as well.
@@ -149,10 +159,13 @@ impl<'a> Course<'a> {
         retry::decide(Failure::Stalled, self.progress, true) == Decision::Move
     }
 
-    /// There is somewhere to go.
+    /// There is somewhere to go for a call that was `sent` on a stalled connection. At first only to who
+    /// is well: a node that is merely late answers sooner than one that is doubted as well.
     #[must_use]
-    pub fn can_move(&self, call: &Call) -> bool {
-        self.find(call, &self.tried, Scope::Anywhere, true).is_some()
+    pub fn can_move(&self, call: &Call, sent: Instant) -> bool {
+        let patient = call.now.saturating_duration_since(sent) < PATIENCE;
+        let found = self.find(call, &self.tried, Scope::Anywhere, !patient);
+        found.is_some_and(|to| !patient || (to.vitals.state() == State::Ok && to.vitals.has_room()))
     }
 
     /// Pays for a retry after a failure; false if there must be none.

@@ -278,7 +278,7 @@ impl Alarms {
     fn ring(&mut self, call: &Call, lease: &Lease, attempt: &Try, course: &Course<'_>) -> Option<Failed> {
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= call.now).is_some();
         if lease.is_stalled() && course.may_move() {
-            if course.can_move(call) {
+            if course.can_move(call, attempt.sent) {
                 return Some(Failed::Stalled);
             }
             // Nobody can be called at this moment: that may change.
