@@ -216,7 +216,7 @@ fn decide(
 
 /// A rate or a fraction as it should be: finite and not below 0.
 fn sane(x: f64) -> f64 {
-    if x.is_finite() && x > 0.0 { x } else { 0.0 }
+    if x.is_finite() { x.max(0.0) } else { 0.0 }
 }
 
 #[cfg(test)]

@@ -190,3 +190,19 @@ impl Metrics {
         series
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_survives_packing() {
+        for (n, reason) in AnswerReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, n);
+            for retried in [false, true] {
+                let end = End { region: 659_010, class: Class::Sync, tier: 2, reason, code: 16, retried };
+                assert_eq!(End::unpacked(end.packed()), end);
+            }
+        }
+    }
+}

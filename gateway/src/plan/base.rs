@@ -4,7 +4,7 @@
 //! is sick or returning, later tiers take. A policy may give weights across tiers instead. A node in
 //! stage CANARY gets its percentage at most, unless nobody else is there.
 
-use super::{Candidate, EPSILON, OVERPROVISIONING, Reason, Rule};
+use super::{Candidate, EPSILON, OVERPROVISIONING, Reason, Rule, sane};
 use crate::table::{Policy, Stage};
 
 /// Sets the base shares; false if no candidate can be used.
@@ -39,7 +39,7 @@ pub(super) fn nominal(candidates: &[Candidate]) -> Vec<f64> {
 fn by_weight(candidates: &mut [Candidate], policy: &Policy) -> f64 {
     let weight = |c: &Candidate| {
         let given = policy.weights.iter().filter(|(name, _)| *name == c.node);
-        let sum: f64 = given.map(|(_, w)| w).filter(|w| w.is_finite() && **w > 0.0).sum();
+        let sum: f64 = given.map(|(_, w)| sane(*w)).sum();
         if c.usable() { sum } else { 0.0 }
     };
     let takes = |c: &Candidate| {

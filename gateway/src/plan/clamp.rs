@@ -115,11 +115,11 @@ pub(super) fn fit(loads: &mut [Load<'_>], class: Class, budgets: &mut Budgets<'_
 
 /// What nobody can take stays where it was.
 fn give_back(loads: &mut [Load<'_>], excess: &[Excess], budgets: &mut Budgets<'_>) {
-    for e in excess.iter().filter(|e| e.left > 0.0) {
+    for e in excess {
         let demand = loads[e.load].demand;
         let holder = &mut loads[e.load].route.candidates[e.holder];
         holder.share += e.left / demand;
-        if e.left / demand > EPSILON {
+        if e.left > demand * EPSILON {
             holder.limits.push(Rule::NobodyHasRoom);
         }
         if let Some(budget) = budgets.0.get_mut(&holder.node) {
@@ -137,19 +137,19 @@ fn note_caps(loads: &mut [Load<'_>], class: Class, budgets: &Budgets<'_>) {
 
 /// Cuts every node's load to its room, all regions by the same factor, and places what is kept.
 fn cut(loads: &mut [Load<'_>], class: Class, budgets: &mut Budgets<'_>) -> Vec<Excess> {
-    let mut wanted: BTreeMap<Arc<str>, f64> = BTreeMap::new();
+    let mut wanted: BTreeMap<&Arc<str>, f64> = BTreeMap::new();
     for load in loads.iter() {
-        for c in load.route.candidates.iter().filter(|c| c.shifted > 0.0) {
-            *wanted.entry(c.node.clone()).or_default() += load.demand * c.shifted;
+        for c in &load.route.candidates {
+            *wanted.entry(&c.node).or_default() += load.demand * c.shifted;
         }
     }
     let mut keep = BTreeMap::new();
     for (node, wanted) in wanted {
-        let Some(budget) = budgets.0.get_mut(&node) else { continue };
+        let Some(budget) = budgets.0.get_mut(node) else { continue };
         let room = budget.room(budget.cap, class);
         budget.used += wanted.min(room);
         if wanted > room {
-            keep.insert(node, room / wanted);
+            keep.insert(node.clone(), room / wanted);
         }
     }
     let mut excess = Vec::new();

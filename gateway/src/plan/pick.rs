@@ -118,9 +118,10 @@ fn score(key: u64, node: u64, weight: f64) -> f64 {
     -weight / unit(mix(key ^ node)).ln()
 }
 
-/// 53 bits into (0, 1): never 0 and never 1, so that the logarithm is finite and not zero.
-fn unit(hash: u64) -> f64 {
-    ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+/// 52 bits into (0, 1); one more would round up to 1. Never 0 and never 1: the logarithm is finite and
+/// not zero.
+pub(super) fn unit(hash: u64) -> f64 {
+    ((hash >> 12) as f64 + 0.5) / (1u64 << 52) as f64
 }
 
 /// A 64-bit finalizer (Stafford's variant 13 of the `MurmurHash3` mixer).

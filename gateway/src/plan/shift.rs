@@ -2,9 +2,10 @@
 //!
 //! A shift moves a fraction of its source's base share. How much is a function of the object and the
 //! clock, so that every gateway agrees and it runs out by itself with the registry down. A target that
-//! cannot be used gets nothing, and its part stays at the source: no shift leaves a region with nothing.
+//! cannot be used gets nothing, one that returns its ramp's part, one on trial its percentage; the rest
+//! stays at the source: no shift leaves a region with nothing.
 
-use super::{Move, MoveKind, Reason, Route, Rule};
+use super::{Move, MoveKind, Reason, Route, Rule, sane};
 use crate::table::{Shift, Stage};
 use suiyue_proto::method::Class;
 
@@ -60,12 +61,11 @@ pub(super) fn apply(route: &mut Route, shifts: &[&Shift], class: Class, wall_ms:
 
 /// Moves `part` of the base share of `from`.
 fn walk(route: &mut Route, shift: &Shift, from: usize, part: f64) {
-    let valid = |w: &f64| w.is_finite() && *w > 0.0;
-    let named = |name: &str| {
-        let given = shift.to.iter().filter(|(to, _)| **to == *name && *to != shift.from);
-        given.map(|(_, w)| *w).filter(valid).sum::<f64>()
+    let others = || shift.to.iter().filter(|(to, _)| *to != shift.from);
+    let named = |name: &str| -> f64 {
+        others().filter(|(to, _)| **to == *name).map(|(_, weight)| sane(*weight)).sum()
     };
-    let total: f64 = shift.to.iter().filter(|(to, _)| *to != shift.from).map(|(_, w)| *w).filter(valid).sum();
+    let total: f64 = others().map(|(_, weight)| sane(*weight)).sum();
     let base = route.candidates[from].base;
     let mut moved = 0.0;
     for to in 0..route.candidates.len() {

@@ -147,6 +147,12 @@ fn old_data_are_better_than_none_than_a_trial_and_than_a_returning_node() {
     check(&world.signal("yuekang", |s| s.ready.insert(code(GUANGZHOU), 0).map_or((), drop)), Scan, old);
     let silent = World::new().signal("suikang", |s| s.ready.insert(code(GUANGZHOU), 0).map_or((), drop));
     check(&silent, Scan, old);
+    // Who is out anyway stays out for its own reason.
+    check(
+        &World::new().lag("suikang", 75).drain("suikang"),
+        Scan,
+        "suikang 0 drained, yuekang 100 failover, xian 0 standby",
+    );
     // A peer knows nothing of the region: its data are of another one.
     let peer = World::new().lag("suikang", 75).lag("yuekang", 75);
     check(&peer, Scan, old);
@@ -200,8 +206,10 @@ fn siblings_share_by_capacity_health_and_ramp() {
     let declared = world.clone().rps_max("suikang", 300).rps_max("suikang-2", 100);
     assert_eq!(two(&declared), [75.0, 25.0, 0.0]);
     assert_eq!(two(&declared.clone().health("suikang", 0.5)), [60.0, 40.0, 0.0]);
-    assert_eq!(two(&declared.ramp("suikang-2", 0.2)), [93.8, 6.3, 0.0]);
-    // One says nothing: it counts as its sibling does. 0 is nothing.
+    assert_eq!(two(&declared.clone().ramp("suikang-2", 0.2)), [93.8, 6.3, 0.0]);
+    // One says nothing: it counts as an average sibling does. 0 is nothing.
+    let third = declared.clone().join("suikang-3", Role::City, &[GUANGZHOU]);
+    assert_eq!(two(&third), [50.0, 16.7, 33.3]);
     assert_eq!(two(&world.clone().rps_max("suikang", 300)), [50.0, 50.0, 0.0]);
     assert_eq!(two(&world.clone().rps_max("suikang", 300).rps_max("suikang-2", 0)), [50.0, 50.0, 0.0]);
     // One dead of two: seven tenths of what they carry; drained: its sibling was meant to carry all.
@@ -278,7 +286,7 @@ fn a_policy_may_give_weights_across_tiers() {
     check(&declared, Scan, "suikang 50 policy, yuekang 50 policy, xian 0 standby");
     check(&half.clone().ramp("suikang", 0.25), Scan, "suikang 20 policy, yuekang 80 policy, xian 0 standby");
     // Nobody who has a weight is there: the tiers decide.
-    let peer = World::new().weights(&[("xian", 1.0), ("yuekang", 0.0), ("suikang", f64::NAN)]);
+    let peer = World::new().weights(&[("xian", 1.0), ("yuekang", -2.0), ("suikang", f64::INFINITY)]);
     check(&peer, Scan, "suikang 0 standby, yuekang 0 standby, xian 100 policy");
     check(&peer, Show, "suikang 100 primary, yuekang 0 standby, xian 0 not_named");
     let twice = World::new().weights(&[("suikang", 1.0), ("yuekang", 2.0), ("suikang", 1.0)]);
@@ -319,12 +327,17 @@ fn a_canary_alone_serves_all_and_one_with_a_weight_keeps_its_cap() {
         "suikang",
         "in the first tier that has anyone; canary cap 5 % not kept: nobody else is there",
     );
+    let other = alone.stage("yuekang", Stage::Canary(25));
+    says(&other, Show, "yuekang", "no endpoint in rotation");
     let both = World::new().stage("suikang", Stage::Canary(5)).stage("yuekang", Stage::Canary(25));
     check(&both, Show, "suikang 16.7 primary, yuekang 83.3 failover, xian 0 not_named");
     check(&both, Scan, "suikang 5 primary, yuekang 25 failover, xian 70 failover");
     let half = World::new().weights(&[("suikang", 1.0), ("yuekang", 1.0)]).stage("suikang", Stage::Canary(5));
     check(&half, Scan, "suikang 5 policy, yuekang 95 policy, xian 0 standby");
     says(&half, Scan, "suikang", "the policy gives it the weight 1; canary cap 5 %");
+    let less =
+        World::new().weights(&[("suikang", 1.0), ("yuekang", 9.0)]).stage("suikang", Stage::Canary(25));
+    check(&less, Scan, "suikang 10 policy, yuekang 90 policy, xian 0 standby");
     // All who have a weight are on trial: the tiers take the rest.
     let rest = half.clone().weights(&[("suikang", 1.0)]);
     check(&rest, Scan, "suikang 5 policy, yuekang 95 failover, xian 0 standby");
@@ -413,6 +426,9 @@ fn a_shift_asks_its_targets_for_no_more_than_they_may_take() {
     // One shift a source: the first id counts. Two sources are two shifts.
     let second = world.clone().shift("suikang", &[("xian", 1.0)], 50.0);
     check(&second, Scan, "suikang 50 primary, yuekang 50 shift, xian 0 standby");
+    // One that has not begun is in nobody's way.
+    let later = World::new().order(|s| s.start_ms = NOW + 1).shift("suikang", &[("xian", 1.0)], 50.0);
+    check(&later, Scan, "suikang 50 primary, yuekang 0 standby, xian 50 shift");
     let half = World::new().weights(&[("suikang", 1.0), ("yuekang", 1.0)]);
     let cross = half.shift("suikang", &[("xian", 1.0)], 20.0).shift("yuekang", &[("xian", 1.0)], 40.0);
     check(&cross, Scan, "suikang 40 policy, yuekang 30 policy, xian 30 shift");

@@ -3,7 +3,7 @@
 use super::{
     super::{MoveKind, Reason},
     check, line, says,
-    world::{GUANGDONG, GUANGZHOU, SHAOGUAN, World},
+    world::{GUANGDONG, GUANGZHOU, SHAOGUAN, World, XIAN},
 };
 use crate::table::{Role, Stage};
 use suiyue_proto::method::Class::{Query, Scan, Show, Sync};
@@ -67,6 +67,8 @@ fn a_cap_is_own_use_and_a_quarter_between_a_fair_part_and_the_whole() {
     );
     assert_eq!([0, 1, 2].map(|gateways| cap(gateways, 0.0, 1.0, 1.0)), [100.0, 100.0, 50.0]);
     assert_eq!([cap(4, 9999.0, 0.5, 1.0), cap(4, 0.0, 0.5, 1.0), cap(1, 0.0, 1.0, 0.25)], [50.0, 12.5, 25.0]);
+    let half = world().health("suikang", 0.5).ramp("suikang", 0.25);
+    assert_eq!(half.route(GUANGZHOU, Scan).candidates[0].capacity, Some(12.5));
     // The ceiling of the class is part of it; who declares nothing has none.
     let world = world().demand(GUANGZHOU, Sync, 10.0);
     assert_eq!(world.route(GUANGZHOU, Sync).candidates[0].cap, Some(50.0));
@@ -137,6 +139,10 @@ fn higher_classes_fill_first_and_lower_ones_stop_at_their_ceilings() {
     assert_eq!([Query, Sync].map(|class| rates(&world, class)[0]), [30.0, 0.0]);
     let world = world.demand(GUANGZHOU, Scan, 20.0).demand(GUANGZHOU, Query, 0.0);
     assert_eq!(rates(&world, Sync)[0], 30.0);
+    // A node may let a lower class go higher: what nobody could take counts against it.
+    let other = World::new().node("suikang", |n| (n.rps_max, n.ceilings) = (Some(100), [0.5, 0.9, 0.7, 0.5]));
+    let other = other.demand(GUANGZHOU, Scan, 80.0).demand(GUANGZHOU, Show, 20.0);
+    assert_eq!((rates(&other, Scan)[0], rates(&other, Show)[0]), (63.0, 50.0));
     // What a class keeps over its ceiling because nobody has room, lower classes see, too.
     let world = world.demand(GUANGZHOU, Scan, 0.0).demand(GUANGZHOU, Query, 900.0);
     assert_eq!(rates(&world, Sync)[0], 0.0);
@@ -171,6 +177,8 @@ fn calls_of_all_regions_are_cut_by_the_same_factor() {
         assert_eq!(route.candidates[0].clamped, 0.5);
         assert_eq!(line(&route), "yuekang 100 primary");
     }
+    // It is at its cap, but not with calls of Guangzhou.
+    says(&world.demand(GUANGZHOU, Scan, 10.0), Scan, "yuekang", "others carry everything");
 }
 
 #[test]
@@ -227,6 +235,23 @@ fn a_later_tier_gives_back_to_an_earlier_one_that_has_room() {
     let world = world().weights(&[("xian", 1.0)]).node("xian", |n| n.rps_max = Some(100));
     let world = world.demand(GUANGZHOU, Scan, 400.0);
     check(&world, Scan, "suikang 25 overflow, yuekang 50 overflow, xian 25 policy");
+}
+
+#[test]
+fn siblings_come_before_later_tiers_and_those_before_earlier_ones() {
+    let world = world().node("suikang", |n| n.rps_max = Some(1000));
+    let rates = |world: &World| {
+        let route = world.route(GUANGZHOU, Scan);
+        route.candidates.iter().map(|c| c.rps.round()).collect::<Vec<_>>()
+    };
+    let province = world.clone().join("yuekang-2", Role::Province, &[GUANGDONG, GUANGZHOU]);
+    let province = province.node("yuekang", |n| n.rps_max = Some(100)).rps_max("yuekang-2", 50);
+    let province = province.node("xian", |n| n.rps_max = Some(60)).weights(&[("yuekang", 1.0)]);
+    assert_eq!(rates(&province.demand(GUANGZHOU, Scan, 300.0)), [90.0, 100.0, 50.0, 60.0]);
+    let peer = world.join("xian-2", Role::City, &[XIAN]).rps_max("xian-2", 50);
+    let peer = peer.node("xian", |n| n.rps_max = Some(100)).weights(&[("xian", 1.0)]);
+    let peer = peer.policy(|p| p.peers.push(("xian-2".into(), vec![Scan])));
+    assert_eq!(rates(&peer.demand(GUANGZHOU, Scan, 300.0)), [150.0, 0.0, 100.0, 50.0]);
 }
 
 #[test]

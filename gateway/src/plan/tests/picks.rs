@@ -1,7 +1,7 @@
 //! Which subjects go where, and which of them move.
 
 use super::{
-    super::{Pick, Reason, Route, mix},
+    super::{Pick, Reason, Route, mix, pick::unit},
     world::{GUANGZHOU, World},
 };
 use crate::proxy::intake::subject_key;
@@ -99,6 +99,27 @@ fn a_lost_node_moves_its_own_subjects_only() {
     let before = picks(&world.route(GUANGZHOU, Scan));
     let after = picks(&world.drain("xian").route(GUANGZHOU, Scan));
     assert!(before.iter().zip(&after).all(|(a, b)| a.candidate == 2 || a == b));
+}
+
+#[test]
+fn every_gateway_of_every_version_picks_the_same() {
+    let world = World::new()
+        .weights(&[("suikang", 5.0), ("yuekang", 4.0), ("xian", 1.0)])
+        .rps_max("suikang", 200)
+        .rps_max("yuekang", 300)
+        .rps_max("xian", 1000)
+        .shift("suikang", &[("yuekang", 3.0), ("xian", 1.0)], 40.0)
+        .demand(GUANGZHOU, Scan, 1000.0);
+    let picks = picks(&world.route(GUANGZHOU, Scan));
+    let sum = picks.iter().fold(0, |sum, pick| mix(sum ^ pick.candidate as u64));
+    // A change of this number moves every subject of the federation once: change it on purpose only.
+    assert_eq!(sum, 9_438_663_529_402_767_281);
+}
+
+#[test]
+fn a_fraction_is_never_zero_and_never_one() {
+    assert!(unit(0) > 0.0 && unit(0) < 1e-15);
+    assert!(unit(u64::MAX) < 1.0 && unit(u64::MAX) > 1.0 - 1e-15);
 }
 
 #[test]

@@ -169,6 +169,15 @@ fn only_a_move_takes_an_ejected_endpoint_for_want_of_any_other() {
 }
 
 #[test]
+fn one_with_old_data_is_tried_after_all_others() {
+    let mut resolved = resolved(PlanReason::Unhealthy, PlanReason::Standby);
+    resolved.targets[0].reason = PlanReason::Stale;
+    check(&resolved, &FIRST, &[PROVINCE], AnswerReason::Failover, false);
+    let wanted = Wanted { tried: tried(&resolved, &[PROVINCE, PEER]), ..FIRST };
+    check(&resolved, &wanted, &CITY, AnswerReason::Retry, false);
+}
+
+#[test]
 fn authority_stays_in_tier_0_and_excluded_nodes_are_never_called() {
     let resolved = resolved(PlanReason::Primary, PlanReason::Drained);
     let authority = Wanted { access: Access::Authority, ..FIRST };
