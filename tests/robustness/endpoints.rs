@@ -2,7 +2,7 @@
 //!
 //! The other one carries on, and nobody else could: there is no second tier here.
 
-use crate::scene::{CALLERS, MANY, Outcome, STEADY, Scene, callers, echo};
+use crate::scene::{CALLERS, MANY, Outcome, PATIENT_MS, STEADY, Scene, callers, echo};
 use anyhow::ensure;
 use std::time::Instant;
 use suiyue_proto::v1::Health;
@@ -108,7 +108,9 @@ async fn one_of_two_endpoints_failing_all_calls_costs_only_what_was_in_flight() 
 /// What calls say wins over what health checks say: the endpoint may stay or go.
 #[tokio::test]
 async fn one_of_two_endpoints_not_serving_costs_no_call() -> anyhow::Result<()> {
-    let scene = Scene::open("1 of 2 endpoints NOT_SERVING", two_endpoints(), callers()).await?;
+    let scene =
+        Scene::open("1 of 2 endpoints NOT_SERVING", two_endpoints(), callers().timeout_ms(PATIENT_MS))
+            .await?;
     let sick = &scene.federation.nodes[SICK];
     sick.arrange(Faults { not_serving: true, ..Faults::default() }).await?;
     scene.load.proceeds(MANY).await?;

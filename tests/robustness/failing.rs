@@ -3,12 +3,9 @@
 //! Slow, failing now and then, or with nothing loaded: it is left alone while the province has room, and
 //! taken back when it is well.
 
-use crate::scene::{MANY, STEADY, Scene, callers, city_and_province};
+use crate::scene::{MANY, PATIENT_MS, STEADY, Scene, callers, city_and_province};
 use suiyue_tests::v1::Faults;
 use tonic::Code;
-
-/// A deadline that a node slowed to two seconds keeps.
-const PATIENT_MS: u32 = 10_000;
 
 #[tokio::test]
 async fn a_slow_city_is_left_and_fails_no_call() -> anyhow::Result<()> {
@@ -50,7 +47,8 @@ async fn a_city_with_three_of_ten_calls_internal_is_left() -> anyhow::Result<()>
 /// Health checks go on to pass: an empty store must not look healthy.
 #[tokio::test]
 async fn a_city_that_is_ready_for_nothing_costs_no_call() -> anyhow::Result<()> {
-    let mut scene = Scene::open("city ready for nothing", city_and_province(), callers()).await?;
+    let mut scene =
+        Scene::open("city ready for nothing", city_and_province(), callers().timeout_ms(PATIENT_MS)).await?;
     let fault = scene.arrange("city", Faults { not_ready: true, ..Faults::default() }).await?;
     scene.leaves("city", fault).await?;
     scene.load.reaches("province", STEADY).await?;
@@ -62,7 +60,9 @@ async fn a_city_that_is_ready_for_nothing_costs_no_call() -> anyhow::Result<()> 
 /// What calls say wins over what health checks say: whether the city is left or not, nobody loses a call.
 #[tokio::test]
 async fn a_city_that_only_says_that_it_does_not_serve_costs_no_call() -> anyhow::Result<()> {
-    let mut scene = Scene::open("city NOT_SERVING, data well", city_and_province(), callers()).await?;
+    let mut scene =
+        Scene::open("city NOT_SERVING, data well", city_and_province(), callers().timeout_ms(PATIENT_MS))
+            .await?;
     scene.arrange("city", Faults { not_serving: true, ..Faults::default() }).await?;
     scene.load.proceeds(MANY).await?;
     scene.arrange("city", Faults::default()).await?;

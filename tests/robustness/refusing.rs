@@ -27,8 +27,10 @@ async fn a_refusing_city_is_not_ejected_and_its_calls_go_to_another_tier_only() 
     outcome.never_ejected("city")?;
     outcome.never_ejected("sibling")?;
     let refused = outcome.federation.node("city")?.executions().refused();
-    ensure!(refused > 0, "the city refused nothing");
-    let moved: Vec<_> = outcome.report.calls.iter().filter(|call| call.attempt > 1).collect();
+    ensure!(!refused.is_empty(), "the city refused nothing");
+    // On a busy machine some move for another reason: their time for one try is over.
+    let again = outcome.report.calls.iter().filter(|call| call.attempt > 1);
+    let moved: Vec<_> = again.filter(|call| refused.contains(&call.call_id)).collect();
     ensure!(!moved.is_empty(), "no refused call was helped by the province");
     let wrong: Vec<_> = moved.iter().filter(|call| call.is_ok() && call.tier != Some(1)).collect();
     ensure!(

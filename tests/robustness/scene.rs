@@ -27,6 +27,8 @@ use suiyue_tests::{
 pub(crate) const HANDLER_MS: u32 = 50;
 /// Calls in flight all the time.
 pub(crate) const CALLERS: usize = 40;
+/// A deadline for calls that nothing but a busy machine may make late.
+pub(crate) const PATIENT_MS: u32 = 10_000;
 /// Calls that a node answers before and after a fault.
 pub(crate) const STEADY: u64 = 800;
 /// Calls for as long as it takes that several health checks fail.
@@ -94,7 +96,7 @@ impl Scene {
         let federation = federation.node(echo("xian", XIAN)).start().await?;
         let watch = Watch::start(federation.gateway(), GUANGZHOU).await?;
         let load = wish.start(&federation.data());
-        let bystander = Wish::new(XIAN, 2, Mix::WithOnce).start(&federation.data());
+        let bystander = Wish::new(XIAN, 2, Mix::WithOnce).timeout_ms(PATIENT_MS).start(&federation.data());
         let row = Row { fault: fault.to_owned(), ..Row::default() };
         let felt = Felt { at: "city", from: None, until: None };
         let scene = Self { federation, watch, load, bystander, row, felt };

@@ -5,7 +5,7 @@
 //! reads the journals of all nodes and counts.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{File, OpenOptions},
     io::Write as _,
     path::{Path, PathBuf},
@@ -126,10 +126,10 @@ impl Executions {
         self.of(BEGUN) + self.of(REFUSED)
     }
 
-    /// Calls refused so far.
+    /// Ids of the calls refused so far.
     #[must_use]
-    pub fn refused(&self) -> usize {
-        self.of(REFUSED)
+    pub fn refused(&self) -> HashSet<String> {
+        self.lines.iter().filter(|(word, _)| word == REFUSED).map(|(_, call)| call.clone()).collect()
     }
 
     /// Calls begun so far.
