@@ -3,9 +3,9 @@
 //! HTTP/2 (RFC 9113) for a gateway with a runtime per core: a connection and all its calls live on one
 //! thread, so that its state needs no lock, and a wake-up of a connection reads all that is there and
 //! writes all that is queued with one system call each. A [`server::Connection`] hands out calls, a
-//! [`client::SendRequest`] makes them; both run the same [`connection`].
+//! [`client::SendRequest`] makes them; both run the same `connection`.
 //!
-//! What floods a connection is counted by its [`guard`]. What this does not do: HTTP/1, push, priorities,
+//! What floods a connection is counted by its `guard`. What this does not do: HTTP/1, push, priorities,
 //! CONNECT.
 
 pub mod hpack;
