@@ -1,8 +1,7 @@
 //! How do bytes reach a connection's socket?
 //!
-//! [`Io`] is a plain or a TLS socket that hides vectored writes: h2 then gathers DATA frames of up to
-//! 1,024 bytes in its own buffer and sends one write a wake-up, instead of one `writev` a frame (h2
-//! issues 902 and 903). No buffer of our own: a second one made h2 flush frame by frame.
+//! [`Io`] is a plain or a TLS socket. It gathers nothing: a connection of [`crate::http2`] writes all that
+//! it has in one piece.
 
 use std::{
     io,
@@ -56,9 +55,5 @@ impl AsyncWrite for Io {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
         }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        false
     }
 }

@@ -1,6 +1,7 @@
 //! What happens to a call?
 //!
-//! The acceptor deals its connection to a worker ([`listener`], [`worker`]). The worker lets it in
+//! The acceptor deals its connection to a worker ([`listener`], [`worker`]), where frames become calls
+//! ([`http2`]). The worker lets it in
 //! ([`admission`]), reads what is asked, takes the current [`snapshot`] once, picks an endpoint from the
 //! [`plan`], sends the call there ([`upstream`]), tries again where [`retry`] allows it, and tells the
 //! caller who answered ([`proxy`]).

@@ -258,6 +258,27 @@ async fn what_is_no_http2_is_closed() -> anyhow::Result<()> {
     scene.undisturbed().await
 }
 
+#[tokio::test]
+async fn a_caller_that_takes_all_its_calls_back_is_sent_away() -> anyhow::Result<()> {
+    let scene = Scene::open().await?;
+    let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
+        let head = [0, 0, payload.len() as u8, kind, flags];
+        [&head[..], &id.to_be_bytes(), payload].concat()
+    };
+    let mut bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+    for id in (1..400).step_by(2) {
+        // HEADERS with POST, http and /, and RST_STREAM with CANCEL.
+        bytes.extend([frame(1, 5, id, &[0x83, 0x86, 0x84]), frame(3, 0, id, &[0, 0, 0, 8])].concat());
+    }
+    let mut stream = TcpStream::connect(scene.federation.gateway().data).await?;
+    stream.write_all(&bytes).await?;
+    let mut answer = Vec::new();
+    ends("the gateway closes", stream.read_to_end(&mut answer)).await??;
+    let calm = [0, 0, 0, 11];
+    ensure!(answer.ends_with(&calm), "not GOAWAY with ENHANCE_YOUR_CALM: {answer:x?}");
+    scene.undisturbed().await
+}
+
 /// What a registration gets: welcome, or a refusal.
 async fn register(scene: &Scene, manifest: Manifest, token: Option<&str>) -> anyhow::Result<tonic::Status> {
     let mut client = RegistryServiceClient::new(channel(scene.federation.gateway().control).await?);
