@@ -35,6 +35,12 @@ const AGE: Duration = Duration::from_secs(600);
 const GRACE: Duration = Duration::from_secs(15);
 /// Calls may go on for this long when the gateway drains.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
+/// Answers are held back for this long before GOAWAY is said, and after it. A client that cannot try again
+/// (grpcio with retries switched off) fails calls that it begins while GOAWAY is on its way: so it is said
+/// while callers wait for answers, and they get them when their client knows.
+const CALM: Duration = Duration::from_millis(10);
+/// Calls that were on their way when GOAWAY was said are still taken for this long.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Streams that are still there then are ended with a status, for which they have this time.
 const CUT: Duration = Duration::from_secs(1);
 /// A connection is asked for a sign of life this often, and has [`LOOK`] to give it.
@@ -115,10 +121,42 @@ async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<Connection<
 enum Phase {
     /// New calls are taken.
     Serving,
-    /// GOAWAY was said; calls in flight finish.
+    /// Answers are held back, so that callers who wait for one before the next call are all waiting.
+    Calming,
+    /// GOAWAY was said; answers follow, and find callers who know.
+    Told,
+    /// Calls that were on their way still come.
+    Settling,
+    /// No more calls are taken; those in flight finish.
     Leaving,
     /// Streams are being ended with a status that says: resume elsewhere.
     Cut,
+}
+
+impl Phase {
+    /// The next phase and its length; `None`: the end. Calls in flight have `grace` in sum.
+    fn advance(
+        self,
+        connection: &mut Connection<Io>,
+        cut: &CancellationToken,
+        grace: Duration,
+    ) -> Option<(Self, Duration)> {
+        match self {
+            Self::Serving => connection.hold(),
+            Self::Calming => connection.graceful_shutdown(),
+            Self::Told => connection.unhold(),
+            Self::Settling => connection.last_call(),
+            Self::Leaving => cut.cancel(),
+            Self::Cut => return None,
+        }
+        Some(match self {
+            Self::Serving => (Self::Calming, CALM),
+            Self::Calming => (Self::Told, CALM),
+            Self::Told => (Self::Settling, SETTLE),
+            Self::Settling => (Self::Leaving, grace.saturating_sub(SETTLE)),
+            Self::Leaving | Self::Cut => (Self::Cut, CUT),
+        })
+    }
 }
 
 /// Accepts streams until the peer leaves, the connection is old, or the gateway drains.
@@ -130,7 +168,7 @@ async fn drive(worker: Rc<Worker>, mut connection: Connection<Io>) {
     let next = sleep_until(Instant::now() + age);
     tokio::pin!(alive, drained, next);
     let cut = Rc::new(CancellationToken::new());
-    let mut phase = Phase::Serving;
+    let (mut phase, mut grace) = (Phase::Serving, GRACE);
     loop {
         tokio::select! {
             biased;
@@ -139,34 +177,20 @@ async fn drive(worker: Rc<Worker>, mut connection: Connection<Io>) {
                     let call = proxy::serve(worker.clone(), cut.clone(), accepted);
                     // Boxed: the runtime moves a task's future three times in its life.
                     tokio::task::spawn_local(Box::pin(call));
+                    continue;
                 }
                 Some(Err(_)) | None => return,
             },
-            () = &mut drained, if phase == Phase::Serving => {
-                phase = Phase::Leaving;
-                connection.graceful_shutdown();
-                next.as_mut().reset(Instant::now() + DRAIN_GRACE);
-            }
-            () = &mut next => match phase {
-                Phase::Serving => {
-                    phase = Phase::Leaving;
-                    connection.graceful_shutdown();
-                    next.as_mut().reset(Instant::now() + GRACE);
-                }
-                Phase::Leaving => {
-                    phase = Phase::Cut;
-                    cut.cancel();
-                    next.as_mut().reset(Instant::now() + CUT);
-                }
-                Phase::Cut => {
-                    connection.abrupt_shutdown(Reason::NO_ERROR);
-                    let _ = timeout(CUT, poll_fn(|cx| connection.poll_closed(cx))).await;
-                    return;
-                }
-            },
+            () = &mut drained, if phase == Phase::Serving => grace = DRAIN_GRACE,
+            () = &mut next => {}
             () = &mut alive => return,
         }
+        let Some((after, length)) = phase.advance(&mut connection, &cut, grace) else { break };
+        phase = after;
+        next.as_mut().reset(Instant::now() + length);
     }
+    connection.abrupt_shutdown(Reason::NO_ERROR);
+    let _ = timeout(CUT, poll_fn(|cx| connection.poll_closed(cx))).await;
 }
 
 /// Ends when the peer does not answer a ping, or reads nothing of what it asked for.

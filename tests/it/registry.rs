@@ -162,6 +162,14 @@ async fn a_frozen_etcd_disturbs_no_call() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_gateway_that_starts_without_etcd_serves_what_it_knew() -> anyhow::Result<()> {
     let mut federation = city_and_province().await?;
+    for gateway in &federation.gateways {
+        eventually("what the registry says is on the disk", async || {
+            let copy = gateway.copy()?;
+            ensure!(copy.contains(CITY) && copy.contains("/nodes/440000/province/live/"), "{copy}");
+            Ok(())
+        })
+        .await?;
+    }
     federation.etcd()?.stop();
     for gateway in &mut federation.gateways {
         gateway.process.kill()?;

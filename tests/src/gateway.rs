@@ -153,6 +153,20 @@ impl Gateway {
         Ok(())
     }
 
+    /// What its newest copy of the registry holds, as far as it is text.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn copy(&self) -> anyhow::Result<String> {
+        let files = fs::read_dir(self.dir.path().join("state/registry"))?;
+        let mut copies: Vec<_> =
+            files.collect::<Result<Vec<_>, _>>()?.iter().map(fs::DirEntry::path).collect();
+        copies.retain(|path| path.extension().is_some_and(|kind| kind == "registry"));
+        copies.sort();
+        let newest = copies.pop().context("no copy yet")?;
+        Ok(String::from_utf8_lossy(&fs::read(newest)?).into_owned())
+    }
+
     /// The operator API.
     ///
     /// # Errors

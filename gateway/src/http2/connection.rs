@@ -54,11 +54,12 @@ pub(super) enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// We said GOAWAY: the server takes no streams above `last`. It is final after so many answers to
-    /// our pings.
+    /// We said GOAWAY: the server takes no streams above `last`, which is final once it is due and the
+    /// peer has heard of it.
     Leaving {
         last: u32,
-        answers: u8,
+        heard: bool,
+        due: bool,
     },
     /// What is queued is still written, nothing is read.
     Broken,
@@ -105,6 +106,8 @@ pub(super) struct Inner {
     accepted: VecDeque<u32>,
     /// Frames to be written.
     out: BytesMut,
+    /// Only so many bytes of them may be written now; `None`: all.
+    limit: Option<usize>,
     decoder: Decoder,
     encoder: Encoder,
     block: Option<Block>,
@@ -146,6 +149,7 @@ impl Inner {
             last_id: if role == Role::Client { 1 } else { 0 },
             accepted: VecDeque::new(),
             out: BytesMut::new(),
+            limit: None,
             decoder: Decoder::new(DEFAULT_TABLE),
             encoder: Encoder::new(),
             block: None,

@@ -80,9 +80,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.driver.poll(cx)
     }
 
-    /// Takes no more calls: GOAWAY, and the end once the last call has ended.
+    /// Holds back all answers, until [`Connection::unhold`].
+    pub fn hold(&mut self) {
+        self.driver.shared.borrow_mut().hold();
+    }
+
+    /// Sends the answers that were held back.
+    pub fn unhold(&mut self) {
+        self.driver.shared.borrow_mut().unhold();
+    }
+
+    /// Asks the client to make no more calls here; those that were on their way are taken.
     pub fn graceful_shutdown(&mut self) {
         self.driver.shared.borrow_mut().shut_down();
+    }
+
+    /// Takes no more calls, and ends once the last one has ended. To be said a while after
+    /// [`Connection::graceful_shutdown`]: a client may still write requests that it had begun.
+    pub fn last_call(&mut self) {
+        self.driver.shared.borrow_mut().last_call();
     }
 
     /// Ends all calls, says GOAWAY with a reason, and ends.

@@ -127,8 +127,8 @@ impl LastKnownGood {
         Ok(files)
     }
 
-    /// Writes a copy after each change until `shutdown`. A disk that fails is complained of once, and
-    /// has no effect on calls.
+    /// Writes a copy after each change until `shutdown`, and of what changed last. A disk that fails is
+    /// complained of once, and has no effect on calls.
     pub async fn keep(self, status: Status, shutdown: CancellationToken) {
         let mut failed = false;
         let mut changes = status.changes();
@@ -136,22 +136,27 @@ impl LastKnownGood {
             changes.mark_changed();
         }
         while let Some(Ok(())) = shutdown.run_until_cancelled(changes.changed()).await {
-            let saved = status.saved(now_ms());
-            let keeper = self.clone();
-            let result = tokio::task::spawn_blocking(move || keeper.save(&saved)).await;
-            match result {
-                Ok(Ok(())) => failed = false,
-                Ok(Err(error)) if !failed => {
-                    failed = true;
-                    let error: &dyn std::error::Error = &error;
-                    tracing::error!(
-                        error,
-                        "the registry cannot be copied to disk: a start without etcd would be empty"
-                    );
-                }
-                _ => {}
-            }
+            self.copy(&status, &mut failed).await;
             shutdown.run_until_cancelled(tokio::time::sleep(PACE)).await;
+        }
+        if changes.has_changed().unwrap_or(false) {
+            self.copy(&status, &mut failed).await;
+        }
+    }
+
+    async fn copy(&self, status: &Status, failed: &mut bool) {
+        let (keeper, saved) = (self.clone(), status.saved(now_ms()));
+        match tokio::task::spawn_blocking(move || keeper.save(&saved)).await {
+            Ok(Ok(())) => *failed = false,
+            Ok(Err(error)) if !*failed => {
+                *failed = true;
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(
+                    error,
+                    "the registry cannot be copied to disk: a start without etcd would be empty"
+                );
+            }
+            _ => {}
         }
     }
 }

@@ -153,8 +153,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             if inner.phase == Phase::Ended {
                 return Ok(Poll::Ready(()));
             }
-            while self.written < inner.out.len() {
-                match Pin::new(&mut self.io).poll_write(cx, &inner.out[self.written..]) {
+            let end = inner.limit.map_or(inner.out.len(), |limit| limit.min(inner.out.len()));
+            while self.written < end {
+                match Pin::new(&mut self.io).poll_write(cx, &inner.out[self.written..end]) {
                     Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                     Poll::Ready(Ok(n)) => self.written += n,
                     Poll::Ready(Err(error)) => return Err(error),
@@ -163,6 +164,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                         return Ok(Poll::Pending);
                     }
                 }
+            }
+            if let Some(limit) = &mut inner.limit {
+                *limit -= self.written;
+                let _ = inner.out.split_to(self.written);
+                self.written = 0;
+                drop(inner);
+                // What is held back is written once it may be: the connection is not over before.
+                let _ = Pin::new(&mut self.io).poll_flush(cx)?;
+                return Ok(Poll::Pending);
             }
             if self.written > 0 {
                 self.written = 0;
@@ -182,6 +192,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 fn compact(inner: &mut Inner, written: &mut usize) {
     if *written >= FRESH {
         let _ = inner.out.split_to(*written);
+        inner.limit = inner.limit.map(|limit| limit - *written);
         *written = 0;
         if inner.out.len() < OUT_HIGH {
             inner.resume();

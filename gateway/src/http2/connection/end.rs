@@ -17,6 +17,7 @@ impl Inner {
             return;
         }
         let last = if self.role == Role::Server { self.last_id } else { 0 };
+        self.limit = None;
         frame::put_goaway(self.out(), last, reason);
         self.phase = Phase::Broken;
         self.end_streams(Error::go_away(reason, By::Us));
@@ -46,15 +47,42 @@ impl Inner {
         }
     }
 
-    /// Takes no new streams: GOAWAY with the highest id, and with the last one that was seen once the
-    /// peer has answered two pings (RFC 9113, section 6.8). Two, because the answer to the first may
-    /// overtake requests that the peer had begun to write: grpcio's does.
+    /// Asks the peer to open no more streams: GOAWAY with the highest id (RFC 9113, section 6.8). Those
+    /// that it opens nevertheless are served until [`Inner::last_call`].
     pub(in super::super) fn shut_down(&mut self) {
         if self.phase == Phase::Open {
-            self.phase = Phase::Leaving { last: MAX_31, answers: 0 };
+            self.phase = Phase::Leaving { last: MAX_31, heard: false, due: false };
+            // Ahead of what is held back, which is whole frames.
+            let held = self.limit.map(|_| std::mem::take(&mut self.out));
             frame::put_goaway(self.out(), MAX_31, Reason::NO_ERROR);
             frame::put_ping(self.out(), 0, GOODBYE_PING);
+            if let Some(held) = held {
+                self.limit = Some(self.out.len());
+                self.out.extend_from_slice(&held);
+            }
             self.wake_task();
+        }
+    }
+
+    /// Holds back what is queued from now on, but for a goodbye; not while something is half written.
+    pub(in super::super) fn hold(&mut self) {
+        if self.out.is_empty() && self.phase == Phase::Open {
+            self.limit = Some(0);
+        }
+    }
+
+    /// Writes what was held back.
+    pub(in super::super) fn unhold(&mut self) {
+        if self.limit.take().is_some() {
+            self.wake_task();
+        }
+    }
+
+    /// Takes no new streams as soon as the peer has seen that we go away.
+    pub(in super::super) fn last_call(&mut self) {
+        if let Phase::Leaving { due, .. } = &mut self.phase {
+            *due = true;
+            self.conclude();
         }
     }
 
@@ -63,16 +91,21 @@ impl Inner {
         self.give_up(reason);
     }
 
-    /// The peer has seen that we go away: streams that it opened before are known soon.
+    /// The peer has seen that we go away.
     pub(super) fn goodbye_heard(&mut self) {
-        let Phase::Leaving { last: MAX_31, answers } = self.phase else { return };
-        if answers == 0 {
-            self.phase = Phase::Leaving { last: MAX_31, answers: 1 };
-            frame::put_ping(self.out(), 0, GOODBYE_PING);
-        } else {
+        if let Phase::Leaving { heard, .. } = &mut self.phase {
+            *heard = true;
+            self.conclude();
+        }
+    }
+
+    /// Names the last stream, when it is time and the peer knows.
+    fn conclude(&mut self) {
+        if let Phase::Leaving { last: MAX_31, heard: true, due: true } = self.phase {
             let last = self.last_id;
-            self.phase = Phase::Leaving { last, answers: 2 };
+            self.phase = Phase::Leaving { last, heard: true, due: true };
             frame::put_goaway(self.out(), last, Reason::NO_ERROR);
+            self.wake_task();
         }
     }
 

@@ -174,6 +174,7 @@ fn a_server_that_goes_away_finishes_what_it_has() {
                 let mut connection = server::handshake(right, config()).await.unwrap();
                 let (_, request, mut respond) = connection.accept().await.unwrap().unwrap();
                 connection.graceful_shutdown();
+                connection.last_call();
                 spawn_local(async move {
                     gone.await.unwrap();
                     respond.send_whole(PLAIN, Bytes::from_static(b"late"), None).unwrap();
@@ -199,6 +200,42 @@ fn a_server_that_goes_away_finishes_what_it_has() {
             server.await.unwrap();
         });
     }
+}
+
+#[test]
+fn a_goodbye_overtakes_answers_that_are_held_back() {
+    run(async {
+        let (left, right) = duplex(1 << 16);
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let server = spawn_local(async move {
+            let mut connection = server::handshake(right, config()).await.unwrap();
+            let (_, request, mut respond) = connection.accept().await.unwrap().unwrap();
+            connection.hold();
+            respond.send_whole(PLAIN, Bytes::from_static(b"held"), None).unwrap();
+            drop(request);
+            let running = poll_fn(|cx| connection.poll_accept(cx).map(|_| ()));
+            assert!(futures_util::poll!(std::pin::pin!(running)).is_pending());
+            connection.graceful_shutdown();
+            tokio::select! {
+                call = connection.accept() => assert!(call.is_none()),
+                told = gone => told.unwrap(),
+            }
+            connection.unhold();
+            connection.last_call();
+            assert!(connection.accept().await.is_none());
+        });
+        let Client::Ours(sender) = Client::open(Kind::Ours, left, config()).await else { unreachable!() };
+        let client = Client::Ours(sender.clone());
+        let mut call = Box::pin(client.call("/one", HeaderMap::new(), vec![data(1)]));
+        while sender.has_room().is_ok() {
+            assert!(futures_util::poll!(&mut call).is_pending(), "answered before the goodbye");
+            tokio::task::yield_now().await;
+        }
+        assert!(futures_util::poll!(&mut call).is_pending());
+        go.send(()).unwrap();
+        assert_eq!(call.await.unwrap().body, "held");
+        server.await.unwrap();
+    });
 }
 
 #[test]

@@ -134,10 +134,12 @@ async fn what_cannot_be_is_refused_with_the_field() {
 async fn an_older_plan_is_explained_while_it_is_kept() {
     let gateway = Gateway::start().await;
     let generation = gateway.operator.snapshots.current().generation;
-    let policy = |in_flight_max| v1::SetRegionPolicyRequest {
-        region: 440_100,
-        policy: Some(v1::RegionPolicy { in_flight_max: Some(in_flight_max), ..Default::default() }),
-        ..Default::default()
+    // Another split each time: only what sends calls elsewhere is another plan.
+    let policy = |n: u32| {
+        let weight = |node: &str, weight| v1::Weight { node: node.to_owned(), weight };
+        let weights = vec![weight("suikang", f64::from(n)), weight("yuekang", 100.0)];
+        let policy = Some(v1::RegionPolicy { weights, ..Default::default() });
+        v1::SetRegionPolicyRequest { region: 440_100, policy, ..Default::default() }
     };
     let mut revision = 0;
     for n in 1..=64 {
