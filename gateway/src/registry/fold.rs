@@ -2,7 +2,8 @@
 //!
 //! A pure function of the entries and the static part of the configuration; what it remembers between
 //! calls are only checked manifests, by key and revision. What cannot be used is quarantined with a
-//! reason and disturbs nothing else: there is no error here. When two entries contradict each other
+//! reason and disturbs nothing else: there is no error here. (An operator's order that is not understood
+//! suspends its node.) When two entries contradict each other
 //! the one that every gateway finds first wins: a name belongs to the first region by key, a foreign
 //! method to the spec that was written first.
 
@@ -188,10 +189,11 @@ fn claim_methods<'a>(mut drafts: Vec<Draft<'a>>, table: &mut Table) -> Vec<Draft
 fn assemble(draft: &Draft<'_>, table: &mut Table) -> Node {
     let Draft { manifest, parts, .. } = draft;
     let (intent, drained) = parts.intent.map_or_else(Default::default, |entry| {
-        read_intent(&entry.value).unwrap_or_else(|reason| {
+        let (intent, drained, complaint) = read_intent(&entry.value);
+        if let Some(reason) = complaint {
             quarantine(table, entry, reason);
-            Default::default()
-        })
+        }
+        (intent, drained)
     });
     if let Some(entry) = parts.keys {
         take_keys(entry, &manifest.scopes, table);
@@ -225,21 +227,18 @@ fn assemble(draft: &Draft<'_>, table: &mut Table) -> Node {
 /// Operators may drain a node of the configuration too.
 fn direct_static(region: Code, name: &str, entry: &Entry, table: &mut Table) {
     let Some(node) = table.nodes.get(name) else { return };
-    let result = match read_intent(&entry.value) {
-        _ if node.region != region => {
-            Err(format!("the configuration has this node in region {}", node.region))
-        }
-        other => other,
-    };
-    match result {
-        Err(reason) => quarantine(table, entry, reason),
-        Ok((intent, drained)) => {
-            let mut node = Node { intent, ..Node::clone(node) };
-            for endpoint in &mut node.endpoints {
-                endpoint.draining |= drained.iter().any(|name| **name == *endpoint.name);
-            }
-            table.nodes.insert(node.name.clone(), Arc::new(node));
-        }
+    if node.region != region {
+        let reason = format!("the configuration has this node in region {}", node.region);
+        return quarantine(table, entry, reason);
+    }
+    let (intent, drained, complaint) = read_intent(&entry.value);
+    let mut node = Node { intent, ..Node::clone(node) };
+    for endpoint in &mut node.endpoints {
+        endpoint.draining |= drained.iter().any(|name| **name == *endpoint.name);
+    }
+    table.nodes.insert(node.name.clone(), Arc::new(node));
+    if let Some(reason) = complaint {
+        quarantine(table, entry, reason);
     }
 }
 
@@ -265,9 +264,23 @@ fn read_spec(value: &[u8], region: Code, name: &str, own: &[Arc<Method>]) -> Res
     manifest::check(&manifest, own).map_err(|invalid| invalid.to_string())
 }
 
-fn read_intent(value: &[u8]) -> Result<(Intent, Vec<String>), String> {
-    let intent = v1::NodeIntent::decode(value).map_err(|error| undecodable(&error))?;
-    let stage = match v1::Stage::try_from(intent.stage) {
+/// The intent, the endpoints that are drained, and what of it cannot be read. There is an order that is
+/// not understood: the node is suspended until it is, and whatever else the order says holds.
+fn read_intent(value: &[u8]) -> (Intent, Vec<String>, Option<String>) {
+    let decoded = v1::NodeIntent::decode(value).map_err(|error| undecodable(&error));
+    let (stage, intent) = match decoded {
+        Ok(intent) => (read_stage(&intent), intent),
+        Err(reason) => (Err(reason), v1::NodeIntent::default()),
+    };
+    let (stage, complaint) = match stage {
+        Ok(stage) => (stage, None),
+        Err(reason) => (Stage::Suspended, Some(reason)),
+    };
+    (Intent { stage, drained: intent.drained }, intent.drained_endpoints, complaint)
+}
+
+fn read_stage(intent: &v1::NodeIntent) -> Result<Stage, String> {
+    Ok(match v1::Stage::try_from(intent.stage) {
         Ok(v1::Stage::Unspecified | v1::Stage::Active) => Stage::Active,
         Ok(v1::Stage::Test) => Stage::Test,
         Ok(v1::Stage::Suspended) => Stage::Suspended,
@@ -277,8 +290,7 @@ fn read_intent(value: &[u8]) -> Result<(Intent, Vec<String>), String> {
             other => return Err(format!("canary_percent is 1, 5 or 25, not {other}")),
         },
         Err(_) => return Err(format!("this version knows no stage {}", intent.stage)),
-    };
-    Ok((Intent { stage, drained: intent.drained }, intent.drained_endpoints))
+    })
 }
 
 /// The endpoint, and what of it was left out.

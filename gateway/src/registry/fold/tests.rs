@@ -175,6 +175,35 @@ fn what_cannot_be_decoded_disturbs_nothing_else() {
 }
 
 #[test]
+fn an_order_that_is_not_understood_suspends_and_its_drains_hold() {
+    let says = |intent: v1::NodeIntent, reason| {
+        let intent = v1::NodeIntent { drained: true, drained_endpoints: vec!["a".to_owned()], ..intent };
+        let store = Store::default()
+            .node(440_100, "suikang")
+            .live("440100/suikang", "a", "127.0.0.1:1", &[440_100])
+            .put("nodes/440100/suikang/intent", &intent);
+        let table = check(&store, &["suikang"], &[("nodes/440100/suikang/intent", reason)]);
+        let node = &table.nodes["suikang"];
+        assert_eq!(node.intent, Intent { stage: Stage::Suspended, drained: true });
+        assert!(node.endpoints[0].draining);
+        // A node of the configuration is no exception.
+        let endpoints = vec![Endpoint { draining: false, ..node.endpoints[0].clone() }];
+        let own = Node { is_static: true, intent: Intent::default(), endpoints, ..Node::clone(node) };
+        let base = Table { nodes: [(own.name.clone(), Arc::new(own))].into(), ..Table::default() };
+        let entries = Store::default().put("nodes/440100/suikang/intent", &intent);
+        let table = entries.over(base);
+        assert_eq!((table.nodes["suikang"].intent, table.quarantined.len()), (node.intent, 1));
+        assert!(table.nodes["suikang"].endpoints[0].draining);
+    };
+    says(v1::NodeIntent { stage: 9, ..Default::default() }, "knows no stage 9");
+    let stage = v1::Stage::Canary.into();
+    says(v1::NodeIntent { stage, canary_percent: 7, ..Default::default() }, "1, 5 or 25");
+    let garbage =
+        Store::default().node(440_100, "suikang").raw("nodes/440100/suikang/intent", &b"\xff"[..]).fold();
+    assert_eq!(garbage.nodes["suikang"].intent, Intent { stage: Stage::Suspended, drained: false });
+}
+
+#[test]
 fn a_name_belongs_to_the_first_region() {
     let store = Store::default().node(610_100, "kang").node(440_100, "kang");
     let table = check(&store, &["kang"], &[("nodes/610100/kang/spec", "belongs to a node of region 440100")]);
