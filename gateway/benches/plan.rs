@@ -63,7 +63,7 @@ impl World {
         let mut world = Self {
             table: Table::default(),
             signals: Signals { gateways: 4, ..Signals::default() },
-            now: Now { monotonic: Instant::now(), wall_ms: NOW_MS },
+            now: Now { monotonic: Instant::now(), wall_ms: NOW_MS, heard_ms: NOW_MS },
         };
         let counties = region::all().filter(|d| !d.is_region());
         let regions = region::all().filter(|d| d.is_region()).chain(counties);

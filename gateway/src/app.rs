@@ -21,7 +21,10 @@ use crate::{
 };
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU32},
+    },
     thread,
     time::Duration,
 };
@@ -174,18 +177,21 @@ impl Bound {
         let metrics = Arc::new(Metrics::new(config.workers));
         let (tables, table) = watch::channel(Arc::new(config.table.clone()));
         let gateways = Arc::new(AtomicU32::new(1));
+        let has_registry = config.registry.kind != Kind::None;
+        let heard_ms = Arc::new(AtomicI64::new(if has_registry { 0 } else { i64::MAX }));
         let setup = control::Setup {
             tables: table.clone(),
             ramp: config.ramp,
             workers: config.workers,
             metrics: metrics.clone(),
             gateways: gateways.clone(),
+            heard_ms: heard_ms.clone(),
         };
         let (controller, snapshots) = Control::new(setup);
         tasks.spawn(controller.run(stages.ended.clone()));
         let joined = federation::join(&config, &addresses, tables, table).await?;
         if let Some(joined) = &joined {
-            tasks.spawn(federation::count(joined.followed.clone(), gateways, stages.ended.clone()));
+            tasks.spawn(federation::watch(joined.followed.clone(), gateways, heard_ms, stages.ended.clone()));
         }
         let operator = Operator {
             gateway: config.id.clone(),
@@ -205,7 +211,6 @@ impl Bound {
         let workers = Workers::start(&config, &public, &metrics, &snapshots, &tracer, &stages)?;
         let outlet = outlet.map(|outlet| outlet.start(stages.ended.clone()));
         let outlet = outlet.transpose().map_err(Error::Worker)?;
-        let has_registry = config.registry.kind != Kind::None;
         let draining = shutdown.clone();
         let page = Admin { metrics: metrics.clone(), snapshots, followed, has_registry, draining };
         tasks.spawn(page.serve(admin, stages.ended.clone()));

@@ -22,7 +22,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -83,6 +83,7 @@ pub struct Control {
     history: Arc<Mutex<VecDeque<Arc<Snapshot>>>>,
     metrics: Arc<Metrics>,
     gateways: Arc<AtomicU32>,
+    heard_ms: Arc<AtomicI64>,
     fleet: Fleet,
     meters: Meters,
     generation: u64,
@@ -103,6 +104,9 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Live gateways, this one among them.
     pub gateways: Arc<AtomicU32>,
+    /// When the registry last said that the table is true, in milliseconds since 1970; `i64::MAX` where
+    /// there is none.
+    pub heard_ms: Arc<AtomicI64>,
 }
 
 impl Control {
@@ -120,6 +124,7 @@ impl Control {
             meters: Meters::new(setup.workers),
             metrics: setup.metrics,
             gateways: setup.gateways,
+            heard_ms: setup.heard_ms,
             generation: 0,
             last: None,
             rebuilds: snapshots.rebuilds.clone(),
@@ -176,7 +181,7 @@ impl Control {
         let start = Instant::now();
         let before = self.publisher.borrow().clone();
         let previous = Previous { plans: before.plans.clone() };
-        let now = Now { monotonic, wall_ms: wall_ms() };
+        let now = Now { monotonic, wall_ms: wall_ms(), heard_ms: self.heard_ms.load(Relaxed).min(wall_ms()) };
         let plans = Arc::new(plan::plan(&table, &signals, &previous, now));
         let news = plans.news(&before.plans);
         if news == News::Nothing && Arc::ptr_eq(&before.table, &table) {

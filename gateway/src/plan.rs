@@ -77,8 +77,11 @@ pub struct Previous {
 pub struct Now {
     /// For the age of a plan.
     pub monotonic: Instant,
-    /// Milliseconds since 1970-01-01 UTC: for data lag and shifts.
+    /// Milliseconds since 1970-01-01 UTC: for shifts.
     pub wall_ms: i64,
+    /// When the registry last said that the table is true, in milliseconds since 1970; the same as
+    /// `wall_ms` where there is none. Data lag is judged as of then: what nodes said since is not known.
+    pub heard_ms: i64,
 }
 
 /// All that a plan was made from, besides the table: `what-if` plans again from a changed copy.

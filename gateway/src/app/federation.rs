@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -83,18 +83,25 @@ pub(super) async fn join(
     Ok(Some(Joined { followed, registrar, registry, following: Box::pin(following), stop_following }))
 }
 
-/// How often the gateways are counted.
-const COUNT: Duration = Duration::from_secs(1);
+/// How often the status is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Counts the live gateways by their presence in the registry, this one among them.
-pub(super) async fn count(followed: follow::Status, gateways: Arc<AtomicU32>, ended: CancellationToken) {
-    let counting = async {
+/// Counts the live gateways by their presence in the registry, this one among them, and notes when the
+/// registry was last heard; 0: never, and nothing is known that could have grown old.
+pub(super) async fn watch(
+    followed: follow::Status,
+    gateways: Arc<AtomicU32>,
+    heard_ms: Arc<AtomicI64>,
+    ended: CancellationToken,
+) {
+    let watching = async {
         loop {
             gateways.store(followed.gateways().max(1), Relaxed);
-            tokio::time::sleep(COUNT).await;
+            heard_ms.store(followed.freshness().heard_unix_ms().unwrap_or(0), Relaxed);
+            tokio::time::sleep(LOOK).await;
         }
     };
-    ended.run_until_cancelled(counting).await.unwrap_or_default()
+    ended.run_until_cancelled(watching).await.unwrap_or_default()
 }
 
 /// The copies of the registry on disk. Without them a start while etcd is away finds nobody.

@@ -21,7 +21,7 @@ use crate::{
     table::{Node, Policy, Role, Table},
 };
 use prost::Message as _;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use suiyue_proto::{
     method::Class,
     reason::Reason,
@@ -150,6 +150,10 @@ fn nodes(table: &Table, code: Code, policy: &Policy) -> Vec<v1::RegionNode> {
     told.collect()
 }
 
+/// How far a node stands is written to the registry every 30 s while nothing else changes, and takes a
+/// while to be heard.
+const HEARSAY: Duration = Duration::from_secs(40);
+
 /// What a name means that no node has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unregistered {
@@ -206,6 +210,9 @@ fn fit(
         let sentence = "has no weight: it gets only what those with a weight cannot take";
         warnings.extend(forgotten.map(|node| format!("weights: {} {sentence}", node.name)));
     }
+    let tight = Class::ALL.into_iter().filter(|c| policy.max_lag[c.index()].is_some_and(|l| l < HEARSAY));
+    let sentence = "below 40 s a node may count as old between two of its reports";
+    warnings.extend(tight.map(|class| format!("classes.{class}.max_lag_s: {sentence}")));
     Ok(warnings)
 }
 

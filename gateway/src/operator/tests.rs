@@ -10,7 +10,10 @@ use crate::{
     table::{CEILINGS, Check, Endpoint, Intent, Table},
     telemetry::Metrics,
 };
-use std::{sync::atomic::AtomicU32, time::Duration};
+use std::{
+    sync::atomic::{AtomicI64, AtomicU32},
+    time::Duration,
+};
 use suiyue_proto::method::Class;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -72,6 +75,7 @@ impl Gateway {
             workers: 1,
             metrics: Arc::new(Metrics::new(1)),
             gateways: Arc::new(AtomicU32::new(1)),
+            heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
         });
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(tables.send_replace(table));

@@ -136,9 +136,11 @@ fn judge(signals: &Signals, node: &Node, tier: u8, about: Code) -> Candidate {
 /// Puts out who has old data, while one has fresh data that can carry on at once: a node on trial or on
 /// its way back cannot, and does not put out the one that carries its calls.
 fn drop_stale(ground: &Ground<'_>, candidates: &mut [Candidate], code: Code, class: Class, limit: Duration) {
+    // The registry is away: nobody's data grow older than they were when it was last heard.
+    let now = ground.now.wall_ms.min(ground.now.heard_ms);
     let lag = |c: &Candidate| {
         let known = c.tier < 2 && c.as_of_ms > 0;
-        known.then(|| Duration::from_millis(ground.now.wall_ms.saturating_sub(c.as_of_ms).max(0) as u64))
+        known.then(|| Duration::from_millis(now.saturating_sub(c.as_of_ms).max(0) as u64))
     };
     let settled = |c: &&Candidate| c.usable() && c.stage == Stage::Active && c.ramp >= 1.0;
     let fresh = candidates.iter().filter(settled).filter_map(|c| Some((lag(c)?, c.node.clone())));

@@ -136,6 +136,16 @@ fn old_data_are_out_while_fresher_ones_can_be_had() {
 }
 
 #[test]
+fn nobodys_data_grow_old_while_the_registry_is_away() {
+    // Suikang said 40 s ago where it stands, yuekang 5 s ago; then the registry went.
+    let mut world = World::new().lag("suikang", 40).lag("yuekang", 5);
+    (world.wall_ms, world.silent_ms) = (NOW + 600_000, 600_000);
+    check(&world, Scan, "suikang 100 primary, yuekang 0 standby, xian 0 standby");
+    world.silent_ms = 570_000;
+    check(&world, Scan, "suikang 0 stale, yuekang 100 failover, xian 0 standby");
+}
+
+#[test]
 fn old_data_are_better_than_none_than_a_trial_and_than_a_returning_node() {
     let old = "suikang 100 primary, yuekang 0 standby, xian 0 standby";
     let world = World::new().lag("suikang", 75);

@@ -63,6 +63,17 @@ impl Freshness {
         });
         self.confirmed.map(|at| at.elapsed()).or(copied)
     }
+
+    /// When the registry last said that it is so, in milliseconds since 1970, by this machine's clock;
+    /// `None`: never.
+    #[must_use]
+    pub fn heard_unix_ms(&self) -> Option<i64> {
+        let heard = self.confirmed.map(|at| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(now.saturating_sub(at.elapsed()).as_millis()).unwrap_or(i64::MAX)
+        });
+        heard.or(self.copied_unix_ms)
+    }
 }
 
 /// Lets others see what the follower knows. Clones see the same.

@@ -98,6 +98,22 @@ async fn a_dry_run_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_lag_shorter_than_the_news_of_it_is_warned_of() {
+    let gateway = Gateway::start().await;
+    let warned = async |seconds: u32| {
+        let rule =
+            v1::ClassRule { class: v1::Class::Scan.into(), max_lag_s: Some(seconds), nothing_healthy: 0 };
+        let policy = v1::RegionPolicy { classes: vec![rule], ..Default::default() };
+        let asked = v1::SetRegionPolicyRequest { dry_run: true, ..of_guangzhou(policy) };
+        gateway.set(asked).await.unwrap().warnings
+    };
+    assert_eq!(warned(40).await, [""; 0]);
+    let warnings = warned(39).await;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("classes.scan.max_lag_s: "), "{warnings:?}");
+}
+
+#[tokio::test]
 async fn each_bad_field_is_refused_with_its_reason() {
     let gateway = Gateway::start().await;
     let check = async |policy: v1::RegionPolicy, field: &str, problem: &str| {

@@ -34,13 +34,15 @@ pub(crate) struct World {
     pub(crate) signals: Signals,
     pub(crate) previous: Previous,
     pub(crate) wall_ms: i64,
+    /// The registry was heard so long ago.
+    pub(crate) silent_ms: i64,
 }
 
 impl World {
     /// Nobody.
     pub(crate) fn empty() -> Self {
         let signals = Signals { gateways: 1, ..Signals::default() };
-        Self { table: Table::default(), signals, previous: Previous::default(), wall_ms: NOW }
+        Self { table: Table::default(), signals, previous: Previous::default(), wall_ms: NOW, silent_ms: 0 }
     }
 
     /// Everybody is there and healthy; no capacity is declared, no demand known.
@@ -145,7 +147,8 @@ impl World {
     }
 
     pub(crate) fn plan(&self) -> Plans {
-        let now = Now { monotonic: *START, wall_ms: self.wall_ms };
+        let heard_ms = self.wall_ms - self.silent_ms;
+        let now = Now { monotonic: *START, wall_ms: self.wall_ms, heard_ms };
         crate::plan::plan(&self.table, &self.signals, &self.previous, now)
     }
 

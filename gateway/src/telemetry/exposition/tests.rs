@@ -7,7 +7,7 @@ use crate::{
 use std::{
     collections::BTreeSet,
     path::Path,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed},
 };
 use suiyue_proto::{
     method::Class,
@@ -49,6 +49,7 @@ async fn scene() -> Scene {
         workers: 2,
         metrics: metrics.clone(),
         gateways: Arc::new(AtomicU32::new(1)),
+        heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
     });
     // Cancelled: it publishes once and ends.
     let stop = CancellationToken::new();
