@@ -22,7 +22,8 @@
 //! ```
 //! - A suspect is used where nobody else can answer; so is a half-open endpoint beyond its one call.
 //! - What checks took out comes back by checks; what calls took out comes back by calls: a passing check
-//!   never ends an ejection early, and a failing one does not eject an endpoint whose calls succeed.
+//!   never ends an ejection early, and a check without an answer does not eject an endpoint whose calls
+//!   succeed, nor one that is alone.
 //! - Nobody else has room: an endpoint that trips stays OK with a tenth of its weight.
 //! - More than half of the nodes fail together ([`isolation`]): nobody is ejected.
 //! - Slow ([`slow`]) is no state: the weight drops to 0.05 while another has room.

@@ -283,14 +283,19 @@ impl Record {
             Standing::Fresh | Standing::Up => false,
             // It says itself that it leaves, or nobody is there.
             Standing::Leaving | Standing::Gone => was || !around.frozen,
-            // The passive signal wins: calls succeed, whatever the checks say.
-            Standing::Failing => was || !(around.frozen || self.window.proves_health()),
+            // The passive signal wins: calls succeed, whatever the checks say. And where nobody else can
+            // answer, calls find out more than a check that got no word.
+            Standing::Failing => was || !(around.frozen || !around.others || self.calls_succeed()),
         };
         if self.down && !was {
             self.why = seen.check.standing.why();
             return Some(Event::CheckedOut);
         }
         None
+    }
+
+    fn calls_succeed(&self) -> bool {
+        self.window.proves_health() || self.window.answers()
     }
 
     fn state(&mut self, seen: &Seen, around: &Around) -> State {

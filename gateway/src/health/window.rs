@@ -14,6 +14,8 @@ pub const IN_A_ROW: u32 = 5;
 const MIN_SUCCESS: u64 = 80;
 /// Calls that the rate needs.
 const MIN_CALLS: u64 = 20;
+/// Calls that say something where there is hardly any traffic, if all of them succeed.
+const FEW_CALLS: u64 = 3;
 /// Downstream connections with failures that the rate needs.
 const MIN_CALLERS: u32 = 3;
 /// Buckets of the window.
@@ -126,15 +128,18 @@ impl Window {
         (enough && tally.good * 100 < calls * MIN_SUCCESS).then_some(Trip::Rate)
     }
 
-    /// The data path works: calls of the last ten seconds succeeded, and hardly any failed.
+    /// The data path works: many calls of the last two seconds succeeded, and hardly any failed.
     #[must_use]
     pub fn proves_health(&self) -> bool {
-        let recent = [self.at, (self.at + BUCKETS - 1) % BUCKETS];
-        let mut tally = Tally::default();
-        for at in recent {
-            tally += self.buckets[at].tally;
-        }
+        let tally = self.recent();
         tally.good >= MIN_CALLS && (tally.own + tally.lost) * 20 <= tally.good
+    }
+
+    /// The few calls of the last two seconds succeeded.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        let tally = self.recent();
+        tally.good >= FEW_CALLS && tally.own + tally.lost == 0
     }
 
     /// Share of calls that the endpoint refused in the last ten seconds, 0 to 1.
@@ -155,6 +160,13 @@ impl Window {
     pub fn clear(&mut self) {
         self.buckets = Default::default();
         self.run = 0;
+    }
+
+    /// The bucket at hand and the one before.
+    fn recent(&self) -> Tally {
+        let mut tally = self.buckets[self.at].tally;
+        tally += self.buckets[(self.at + BUCKETS - 1) % BUCKETS].tally;
+        tally
     }
 
     fn sum(&self) -> (Tally, u64) {

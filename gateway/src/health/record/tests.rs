@@ -157,6 +157,25 @@ fn a_failing_check_does_not_eject_what_calls_prove_to_be_well() {
 }
 
 #[test]
+fn a_failing_check_does_not_eject_what_answers_its_few_calls_or_is_alone() {
+    for (good, own, expected) in [(2, 0, State::Ejected), (3, 0, State::Ok), (3, 1, State::Ejected)] {
+        let mut world = world();
+        world.tick(0, 0, 0);
+        world.seen.check.standing = Standing::Failing;
+        assert_eq!(world.tick(good, 0, own), expected, "{good} {own}");
+    }
+    let mut sole = world();
+    sole.around.others = false;
+    sole.tick(0, 0, 0);
+    sole.seen.check.standing = Standing::Failing;
+    assert_eq!(sole.idle(10), State::Ok);
+    sole.doubt();
+    assert_eq!(sole.idle(10), State::Suspect, "what hangs is doubted and no more");
+    sole.around.others = true;
+    assert_eq!(sole.tick(0, 0, 0), State::Ejected);
+}
+
+#[test]
 fn one_in_three_failing_is_ejected_by_the_rate() {
     let mut world = world();
     world.tick(0, 0, 0);
