@@ -29,6 +29,8 @@ const STALL_SPAN: Duration = Duration::from_secs(10);
 const STALL_GAP: Duration = Duration::from_secs(1);
 /// Weight of an endpoint that fails, and that nobody can stand in for.
 const SPARED: f64 = 0.1;
+/// A spared endpoint with few calls has proved itself after this time at the earliest.
+const CLEAN_AFTER: Duration = Duration::from_secs(10);
 /// Weight of a slow endpoint while another has room.
 const SLOW: f64 = 0.05;
 
@@ -117,7 +119,8 @@ pub struct Record {
     down: bool,
     /// Ejections in a row.
     ejections: u32,
-    spared: bool,
+    /// It trips, but nobody can stand in for it: since when it last tripped.
+    spared: Option<Instant>,
     /// In rotation since.
     since: Option<Instant>,
     ramp: Option<Instant>,
@@ -138,7 +141,7 @@ impl Record {
             passive: Passive::Closed,
             down: false,
             ejections: 0,
-            spared: false,
+            spared: None,
             since: None,
             ramp: None,
             window: Window::new(now),
@@ -188,7 +191,7 @@ impl Record {
             self.ramp = None;
         }
         let slow = if self.slow.is() && around.others { SLOW } else { 1.0 };
-        let spared = if self.spared { SPARED } else { 1.0 };
+        let spared = if self.spared.is_some() { SPARED } else { 1.0 };
         let refused = self.window.refused();
         let fit = match state {
             State::Ok => slow * spared,
@@ -209,7 +212,7 @@ impl Record {
             weight: (ramp.unwrap_or(1.0) * slow * spared * (1.0 - refused)).max(0.01),
             health: fit,
             probe,
-            room: state == State::Ok && refused < 0.1 && !self.slow.is() && !self.spared,
+            room: state == State::Ok && refused < 0.1 && !self.slow.is() && self.spared.is_none(),
             event,
         }
     }
@@ -219,8 +222,11 @@ impl Record {
             Passive::Closed => {
                 let trip = if stalled { Some(Trip::Stalled) } else { self.window.trip() };
                 let Some(trip) = trip else {
-                    // Enough calls without a trip: it has proved itself.
-                    self.spared &= !self.window.proves_health();
+                    // Enough calls without a trip, or few in some time: it has proved itself.
+                    let calm = self.spared.is_some_and(|at| now.saturating_duration_since(at) >= CLEAN_AFTER);
+                    if self.window.proves_health() || (calm && self.window.is_clean()) {
+                        self.spared = None;
+                    }
                     return None;
                 };
                 if around.frozen {
@@ -231,8 +237,8 @@ impl Record {
                     self.eject(trip, around, now);
                     return Some(Event::Tripped(trip));
                 }
-                let event = (!self.spared).then_some(Event::Spared(trip));
-                (self.spared, self.why) = (true, trip.why());
+                let event = self.spared.is_none().then_some(Event::Spared(trip));
+                (self.spared, self.why) = (Some(now), trip.why());
                 event
             }
             Passive::Ejected { until, .. } if now >= until => {
@@ -248,7 +254,7 @@ impl Record {
             }
             Passive::Ejected { cause, .. } if !around.others => {
                 // Whoever stood in for it is gone.
-                (self.passive, self.spared, self.why) = (Passive::Closed, true, cause.why());
+                (self.passive, self.spared, self.why) = (Passive::Closed, Some(now), cause.why());
                 Some(Event::Spared(cause))
             }
             Passive::Ejected { .. } => None,
@@ -262,7 +268,7 @@ impl Record {
                 }
                 if tally.good >= good + PROBES {
                     self.window.clear();
-                    (self.passive, self.spared, self.why) = (Passive::Closed, false, "probes succeeded");
+                    (self.passive, self.spared, self.why) = (Passive::Closed, None, "probes succeeded");
                 }
                 None
             }
@@ -272,7 +278,7 @@ impl Record {
     fn eject(&mut self, cause: Trip, around: &Around, now: Instant) {
         let time = (EJECTION * 2u32.saturating_pow(self.ejections.min(10))).min(EJECTION_MAX);
         self.ejections += 1;
-        self.spared = false;
+        self.spared = None;
         self.passive = Passive::Ejected { until: now + time.mul_f64(around.jitter), cause };
         self.why = cause.why();
     }
@@ -308,10 +314,10 @@ impl Record {
             Passive::Closed => {
                 let vouched = seen.check.vouched == Some(seen.doubts);
                 // Nobody else has room, and it is known to be no better: doubting it helps nobody.
-                let alone = self.spared && !around.others;
+                let alone = self.spared.is_some() && !around.others;
                 let proven = matches!(seen.state, State::Ok | State::HalfOpen);
                 if proven || vouched || alone {
-                    if seen.state != State::Ok && !self.spared {
+                    if seen.state != State::Ok && self.spared.is_none() {
                         self.why = "in rotation";
                     }
                     State::Ok

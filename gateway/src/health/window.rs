@@ -142,6 +142,13 @@ impl Window {
         tally.good >= FEW_CALLS && tally.own + tally.lost == 0
     }
 
+    /// Calls of the last ten seconds succeeded, and hardly any failed.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let (tally, _) = self.sum();
+        tally.good >= FEW_CALLS && tally.failed() * 20 <= tally.good
+    }
+
     /// Share of calls that the endpoint refused in the last ten seconds, 0 to 1.
     #[must_use]
     pub fn refused(&self) -> f64 {

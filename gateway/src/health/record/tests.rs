@@ -198,6 +198,28 @@ fn who_is_alone_is_spared_and_proves_itself() {
 }
 
 #[test]
+fn who_is_spared_proves_itself_with_few_calls_in_ten_seconds() {
+    let mut world = world();
+    world.around.others = false;
+    world.tick(0, 0, 0);
+    world.tick(0, 0, 50);
+    for _ in 0..7 {
+        world.tick(1, 0, 0);
+        world.idle(1);
+        assert!((world.health() - 0.1).abs() < 1e-9);
+    }
+    world.idle(2);
+    assert!((world.health() - 1.0).abs() < 1e-9);
+    // A failure among them: not yet.
+    world.tick(0, 0, 50);
+    for own in [0, 0, 1, 0] {
+        world.tick(1, 0, own);
+        world.idle(3);
+    }
+    assert!((world.health() - 0.1).abs() < 1e-9);
+}
+
+#[test]
 fn an_ejection_ends_when_the_last_other_one_goes() {
     let mut world = world();
     world.tick(0, 0, 0);
