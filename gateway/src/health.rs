@@ -18,7 +18,7 @@
 //!      │ │   ▲  5 s × 2ⁿ, at most 120 s, ± 20 %
 //!      │ │   └────────── a probe fails ──────────┐
 //!      │ └── its time is over ──► HALF-OPEN ─────┤ one call a second
-//!      └──────────── ramp 10 → 100 % ◄───────────┘ three succeed
+//!      └──────────── ramp 10 → 100 % ◄───────────┘ three succeed, or checks pass for 30 s
 //! ```
 //! - A suspect is used where nobody else can answer; so is a half-open endpoint beyond its one call.
 //! - What checks took out comes back by checks; what calls took out comes back by calls: a passing check

@@ -23,6 +23,8 @@ const STEADY: Duration = Duration::from_secs(120);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Successes that close it.
 const PROBES: u64 = 3;
+/// Half-open for so long without enough calls, and without a failure: passing checks close it.
+const UNASKED: Duration = Duration::from_secs(30);
 /// Stalls within [`STALL_SPAN`] that trip, where checks can tell a process from its kernel.
 const STALLS: usize = 2;
 const STALL_SPAN: Duration = Duration::from_secs(10);
@@ -108,7 +110,7 @@ pub enum Event {
 enum Passive {
     Closed,
     Ejected { until: Instant, cause: Trip },
-    HalfOpen { good: u64, bad: u64, stalls: u32, next: Instant },
+    HalfOpen { good: u64, bad: u64, stalls: u32, since: Instant, next: Instant },
 }
 
 /// One endpoint as the control task knows it.
@@ -245,8 +247,9 @@ impl Record {
                 let tally = seen.counted.tally;
                 self.passive = Passive::HalfOpen {
                     good: tally.good,
-                    bad: tally.failed(),
+                    bad: tally.own + tally.lost,
                     stalls: seen.stalls,
+                    since: now,
                     next: now,
                 };
                 self.why = "half-open: single calls try it";
@@ -258,9 +261,10 @@ impl Record {
                 Some(Event::Spared(cause))
             }
             Passive::Ejected { .. } => None,
-            Passive::HalfOpen { good, bad, stalls, .. } => {
+            Passive::HalfOpen { good, bad, stalls, since, .. } => {
                 let tally = seen.counted.tally;
-                if tally.failed() > bad || seen.stalls != stalls {
+                // One app's garbage is no failed probe.
+                if tally.own + tally.lost > bad || seen.stalls != stalls {
                     self.window.clear();
                     self.eject(Trip::InARow, around, now);
                     self.why = "a probe failed";
@@ -269,6 +273,13 @@ impl Record {
                 if tally.good >= good + PROBES {
                     self.window.clear();
                     (self.passive, self.spared, self.why) = (Passive::Closed, None, "probes succeeded");
+                } else if seen.check.standing == Standing::Up
+                    && now.saturating_duration_since(since) >= UNASKED
+                {
+                    // Others carry everything, so that hardly a call tries it: the checks must do, and a
+                    // ramp follows.
+                    self.window.clear();
+                    (self.passive, self.spared, self.why) = (Passive::Closed, None, "checks pass");
                 }
                 None
             }

@@ -133,6 +133,38 @@ fn a_half_open_endpoint_gets_one_call_a_second() {
 }
 
 #[test]
+fn a_half_open_endpoint_that_hardly_anybody_calls_is_closed_by_checks() {
+    let half_open = || {
+        let mut world = world();
+        world.tick(0, 0, 0);
+        world.tick(0, 0, 5);
+        world.leaves(State::Ejected);
+        world
+    };
+    let mut world = half_open();
+    assert_eq!(world.leaves(State::HalfOpen).as_secs(), 30);
+    assert_eq!((world.seen.state, world.events.last()), (State::Ok, Some(&Event::Returned)));
+    // Two calls are not enough to close it, and do not keep it open either.
+    let mut world = half_open();
+    world.tick(2, 0, 0);
+    assert_eq!(world.idle(60), State::Ok);
+    // Checks that say nothing good do not close it.
+    let mut world = half_open();
+    world.seen.check.standing = Standing::Fresh;
+    assert_eq!(world.idle(60), State::HalfOpen);
+}
+
+#[test]
+fn one_apps_garbage_is_no_failed_probe() {
+    let mut world = world();
+    world.tick(0, 0, 0);
+    world.tick(0, 0, 5);
+    world.leaves(State::Ejected);
+    assert_eq!(world.tick(1, 5, 0), State::HalfOpen);
+    assert_eq!(world.tick(2, 0, 0), State::Ok);
+}
+
+#[test]
 fn a_passing_check_never_ends_an_ejection_early() {
     let mut world = world();
     world.tick(0, 0, 0);
