@@ -259,7 +259,8 @@ impl Swap {
                 Present::Same(revision) => Ok((revision, false)),
                 Present::AsRead => Err(Reason::WriteUnknown.status()),
             },
-            Err(Error::Unknown(_)) => match self.judge(self.read(registry).await?.as_ref())? {
+            // It may be written, so whoever asked must not be told that it is not.
+            Err(Error::Unknown(error)) => match self.judge(self.resolve(registry, &error).await?.as_ref())? {
                 Present::Same(revision) => Ok((revision, true)),
                 // It may still be on its way.
                 Present::AsRead => Err(Reason::WriteUnknown.status()),
@@ -271,6 +272,14 @@ impl Swap {
     async fn read(&self, registry: &dyn Registry) -> Result<Option<Entry>, Status> {
         let listing = registry.list(&self.key).await.map_err(|error| away(&error))?;
         Ok(listing.entries.into_iter().find(|entry| entry.key == self.key))
+    }
+
+    /// What stands there after a write without an answer.
+    async fn resolve(&self, registry: &dyn Registry, write: &str) -> Result<Option<Entry>, Status> {
+        self.read(registry).await.map_err(|_| {
+            tracing::warn!(write, "what became of the write of a policy is not known");
+            Reason::WriteUnknown.status()
+        })
     }
 
     fn judge(&self, present: Option<&Entry>) -> Result<Present, Status> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::registry::{Error, Listing, Outcome, Registry, Txn, Update, suite};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use prost::Message as _;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::mpsc;
 
 fn fifty_fifty() -> v1::RegionPolicy {
@@ -204,15 +205,20 @@ enum Fate {
     WrittenUnheard,
     /// It is lost, and nobody hears of it.
     LostUnheard,
+    /// It is written, but nobody hears of it, and the registry is away from then on.
+    WrittenThenAway,
     /// The registry is away.
     Away,
 }
 
 /// The registry of a gateway, with this fate for every write.
-struct Fateful(Embedded, Fate);
+struct Fateful(Embedded, Fate, AtomicBool);
 
 impl Registry for Fateful {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listing, Error>> {
+        if self.2.load(Relaxed) {
+            return async { Err(Error::Unreachable("cut".to_owned())) }.boxed();
+        }
         self.0.list(prefix)
     }
 
@@ -234,6 +240,10 @@ impl Registry for Fateful {
                     first.puts[0].1 = other.encode_to_vec().into();
                     suite::written(&self.0, first).await;
                     self.0.commit(txn).await
+                }
+                Fate::WrittenThenAway => {
+                    self.2.store(true, Relaxed);
+                    self.0.commit(txn).await.and_then(|_| Err(unheard()))
                 }
                 Fate::WrittenUnheard => self.0.commit(txn).await.and_then(|_| Err(unheard())),
                 Fate::LostUnheard => Err(unheard()),
@@ -260,11 +270,13 @@ impl Registry for Fateful {
 async fn a_write_is_what_the_registry_says_it_is() {
     let answer = async |fate| {
         let mut gateway = Gateway::start().await;
-        gateway.operator.registry = Some(Arc::new(Fateful(gateway.registry.clone(), fate)));
+        gateway.operator.registry =
+            Some(Arc::new(Fateful(gateway.registry.clone(), fate, AtomicBool::new(false))));
         gateway.set(of_guangzhou(fifty_fifty())).await
     };
     refused(answer(Fate::Overtaken).await, Reason::PolicyChanged, &[("expected_revision", "0")]);
     assert!(answer(Fate::WrittenUnheard).await.unwrap().written);
     refused(answer(Fate::LostUnheard).await, Reason::WriteUnknown, &[]);
+    refused(answer(Fate::WrittenThenAway).await, Reason::WriteUnknown, &[]);
     refused(answer(Fate::Away).await, Reason::RegistryUnavailable, &[]);
 }
