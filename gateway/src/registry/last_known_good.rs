@@ -27,6 +27,8 @@ const PACE: Duration = Duration::from_secs(1);
 /// What a file begins with: its kind, and the layout of the rest.
 const MAGIC: &[u8; 8] = b"suiyueR1";
 const SUFFIX: &str = ".registry";
+/// What a copy is called until it is whole; one that failed is written over.
+const DRAFT: &str = "draft";
 
 /// Why a copy cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +101,11 @@ impl LastKnownGood {
     /// # Errors
     /// [`Error::Io`]; the earlier copies are untouched then.
     pub fn save(&self, saved: &Saved) -> Result<(), Error> {
-        let path = self.dir.join(format!("{:016}{SUFFIX}", saved.unix_ms));
-        let draft = path.with_extension("draft");
+        // A clock that goes back must not make the newest copy the oldest.
+        let newest = self.files()?.last().and_then(|path| number(path));
+        let name = newest.map_or(saved.unix_ms, |newest| saved.unix_ms.max(newest.saturating_add(1)));
+        let path = self.dir.join(format!("{name:016}{SUFFIX}"));
+        let draft = self.dir.join(DRAFT);
         let io = |source| Error::Io { path: path.clone(), source };
         write(&draft, &encode(saved, &self.prefix)).map_err(io)?;
         fs::rename(&draft, &path).map_err(io)?;
@@ -184,6 +189,11 @@ fn encode(saved: &Saved, prefix: &Prefix) -> Vec<u8> {
     [&MAGIC[..], digest(&SHA256, &body).as_ref(), &body].concat()
 }
 
+/// The number that a copy is called by.
+fn number(path: &Path) -> Option<i64> {
+    path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
+}
+
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
@@ -247,6 +257,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_goes_back_does_not_bring_back_an_old_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = open(&dir);
+        for at in 101..=105 {
+            keeper.save(&saved(at)).unwrap();
+        }
+        for at in [3, 4] {
+            keeper.save(&saved(at)).unwrap();
+            assert_eq!(keeper.newest().unwrap(), Some(saved(at)));
+        }
+        assert_eq!(keeper.files().unwrap().len(), KEPT);
+        assert_eq!(fs::read_dir(&keeper.dir).unwrap().count(), KEPT, "no draft is left");
+    }
+
+    #[test]
     fn a_damaged_copy_is_passed_over_for_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
         let keeper = open(&dir);
@@ -272,7 +297,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keeper = open(&dir);
         keeper.save(&saved(1)).unwrap();
-        fs::write(keeper.dir.join("0000000000000009.draft"), b"half").unwrap();
+        fs::write(keeper.dir.join(DRAFT), b"half").unwrap();
         assert_eq!(keeper.newest().unwrap(), Some(saved(1)));
         let other = LastKnownGood::open(&keeper.dir, "/other".parse().unwrap()).unwrap();
         assert_eq!(other.newest().unwrap(), None);
