@@ -96,7 +96,8 @@ impl World {
     fn join(&mut self, name: &str, role: Role, scopes: Vec<Code>, rps: u32) {
         let name: Arc<str> = name.into();
         let ready = scopes.iter().map(|&code| (code, NOW_MS)).collect();
-        let signal = NodeSignal { health: 1.0, ramp: 1.0, ready, own_use: f64::from(rps) / 4.0 };
+        let signal =
+            NodeSignal { health: 1.0, ramp: 1.0, probing: false, ready, own_use: f64::from(rps) / 4.0 };
         self.signals.nodes.insert(name.clone(), signal);
         let region = scopes[0];
         let node = Node {

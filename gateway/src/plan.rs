@@ -58,6 +58,9 @@ pub struct NodeSignal {
     /// Fraction of its usual share that it may take while it returns, 0 to 1. A preference: where
     /// nobody else can answer it takes everything.
     pub ramp: f64,
+    /// None of its endpoints is in rotation, and some are tried with single calls: where others have no
+    /// room it does not get more than its ramp.
+    pub probing: bool,
     /// Regions that it is ready for, with the instant its data are complete up to in milliseconds since
     /// 1970; 0: it does not say, and its lag is not judged.
     pub ready: BTreeMap<Code, i64>,

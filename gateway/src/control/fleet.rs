@@ -276,13 +276,14 @@ impl Fleet {
             presence = Presence::Fit;
         }
         let mut ramp = self.ramps.of(&node.name, presence, now);
-        if health <= 0.0 && probing > 0.0 {
-            // A share just large enough that the one call a second comes by.
-            let rps: f64 = demand.get(&node.region).map_or(0.0, |rps| rps.iter().sum());
+        let is_probing = health <= 0.0 && probing > 0.0;
+        if is_probing {
+            // A share just large enough that the one call a second comes by, of all regions together.
+            let rps: f64 = ready.keys().filter_map(|code| demand.get(code)).flatten().sum();
             (health, ramp) = (probing, (PROBE_RPS / rps.max(1.0)).clamp(MIN_RAMP, 0.5));
         }
         let own_use = own_use.get(&node.name).copied().unwrap_or(0.0);
-        NodeSignal { health, ramp, ready, own_use }
+        NodeSignal { health, ramp, probing: is_probing, ready, own_use }
     }
 }
 

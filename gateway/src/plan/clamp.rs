@@ -5,7 +5,7 @@
 //! node is a candidate for twenty cities. What is too much goes to siblings of the same tier, to later
 //! tiers, to earlier ones, and last back to the source of a shift; regions that have somewhere else to go
 //! make room for those that have not. A ramp is a preference: where nobody else has room, a returning
-//! node is filled up to what it can carry. What then is left stays where it was: caps alone never shed.
+//! node is filled up to what it can carry, unless single calls have yet to show that it answers. What then is left stays where it was: caps alone never shed.
 //!
 //! Only declared capacity is room: what a node without one could take is not known, and an overloaded
 //! city must not take its province down with it.
@@ -42,7 +42,9 @@ impl Budget {
         let cap = |capacity: f64| (GROWTH * own_use).clamp(capacity / gateways, capacity);
         let healthy = declared * super::candidates::fraction(signal.health);
         let ramp = super::candidates::fraction(signal.ramp).max(super::MIN_RAMP);
-        Some(Self { cap: cap(healthy * ramp), full: cap(healthy), ceilings: node.ceilings, used: 0.0 })
+        let ramped = cap(healthy * ramp);
+        let full = if signal.probing { ramped } else { cap(healthy) };
+        Some(Self { cap: ramped, full, ceilings: node.ceilings, used: 0.0 })
     }
 
     fn room(&self, cap: f64, class: Class) -> f64 {

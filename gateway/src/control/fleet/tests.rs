@@ -50,6 +50,7 @@ struct World {
     table: Table,
     now: Instant,
     signals: BTreeMap<Arc<str>, NodeSignal>,
+    demand: BTreeMap<Code, [f64; 4]>,
 }
 
 /// Needs a runtime: every endpoint has a checker.
@@ -57,7 +58,8 @@ fn world(nodes: &[Arc<Node>]) -> World {
     let table = table(nodes);
     let mut fleet = Fleet::new(1, Duration::from_secs(60), Arc::new(Metrics::new(1)));
     fleet.follow(&table);
-    let mut world = World { fleet, table, now: Instant::now(), signals: BTreeMap::new() };
+    let mut world =
+        World { fleet, table, now: Instant::now(), signals: BTreeMap::new(), demand: BTreeMap::new() };
     world.judge();
     world
 }
@@ -65,7 +67,7 @@ fn world(nodes: &[Arc<Node>]) -> World {
 impl World {
     fn judge(&mut self) {
         self.now += Duration::from_millis(250);
-        self.signals = self.fleet.judge(&self.table, &BTreeMap::new(), 1, self.now);
+        self.signals = self.fleet.judge(&self.table, &self.demand, 1, self.now);
     }
 
     fn vitals(&self, endpoint: &str) -> Arc<Vitals> {
@@ -180,6 +182,24 @@ async fn the_way_back_is_half_open_then_a_ramp() {
     world.check(&[("city-1", State::Ok), ("city-2", State::Ok)]);
     assert!(world.signals["city"].ramp < 0.03, "{:?}", world.signals["city"]);
     assert!(world.vitals("city-1").weight() <= 110);
+}
+
+#[tokio::test]
+async fn the_share_of_a_half_open_province_counts_the_calls_of_its_cities() {
+    let mut world = world(&[
+        node("province", GUANGDONG, &[GUANGZHOU, GUANGDONG], 1),
+        node("sibling", GUANGDONG, &[GUANGZHOU, GUANGDONG], 1),
+    ]);
+    world.demand = [(code(GUANGZHOU), [60.0, 0.0, 0.0, 0.0]), (code(GUANGDONG), [0.0, 1.0, 0.0, 0.0])].into();
+    world.fail("province-1");
+    world.judge();
+    world.check(&[("province-1", State::Ejected)]);
+    world.now += Duration::from_secs(7);
+    world.judge();
+    world.check(&[("province-1", State::HalfOpen)]);
+    let signal = &world.signals["province"];
+    assert!(signal.probing && (signal.ramp - 3.0 / 61.0).abs() < 1e-9, "{signal:?}");
+    assert!(!world.signals["sibling"].probing);
 }
 
 #[tokio::test]

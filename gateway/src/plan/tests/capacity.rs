@@ -77,6 +77,16 @@ fn a_cap_is_own_use_and_a_quarter_between_a_fair_part_and_the_whole() {
 }
 
 #[test]
+fn a_node_on_probation_is_not_filled_up_where_others_have_no_room() {
+    let world = world().rps_max("yuekang", 100).ramp("suikang", 0.1).demand(GUANGZHOU, Scan, 200.0);
+    let world = world.node("xian", |n| n.rps_max = None);
+    let share = |world: &World| world.route(GUANGZHOU, Scan).candidates[0].share;
+    assert!((share(&world) - 0.5).abs() < 1e-9, "returning: {}", share(&world));
+    let world = world.signal("suikang", |s| s.probing = true);
+    assert!(share(&world) <= 0.1 + 1e-9, "half-open: {}", share(&world));
+}
+
+#[test]
 fn siblings_come_first_then_later_tiers_in_their_order() {
     let world = world().join("suikang-2", Role::City, &[GUANGZHOU]).rps_max("suikang-2", 100);
     let world = world.weights(&[("suikang", 1.0)]).demand(GUANGZHOU, Scan, 180.0);

@@ -58,7 +58,9 @@ impl World {
     pub(crate) fn join(mut self, name: &str, role: Role, scopes: &[u32]) -> Self {
         let scopes: Vec<Code> = scopes.iter().map(|&n| code(n)).collect();
         let ready: BTreeMap<Code, i64> = scopes.iter().map(|&code| (code, NOW)).collect();
-        self.signals.nodes.insert(name.into(), NodeSignal { health: 1.0, ramp: 1.0, ready, own_use: 0.0 });
+        self.signals
+            .nodes
+            .insert(name.into(), NodeSignal { health: 1.0, ramp: 1.0, probing: false, ready, own_use: 0.0 });
         let node = Node {
             name: name.into(),
             region: scopes[0],
