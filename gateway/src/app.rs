@@ -31,7 +31,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::{JoinHandle, JoinSet},
+    task::{JoinError, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +61,9 @@ pub enum Error {
     /// The state directory cannot be used.
     #[error("state_dir")]
     State(#[from] registry::last_known_good::Error),
+    /// A part of the gateway failed while it ran; it has drained.
+    #[error("a part of the gateway has failed")]
+    Broken,
     /// A worker thread cannot be started.
     #[error("a worker thread cannot be started")]
     Worker(#[source] std::io::Error),
@@ -169,9 +172,12 @@ impl Bound {
     /// Serves until `shutdown`, then drains. Must run on a runtime of its own; the workers bring theirs.
     ///
     /// # Errors
-    /// At the start only: the registry's addresses, or a worker thread.
+    /// At the start the registry's addresses, or a worker thread; later [`Error::Broken`]: a part of it
+    /// failed, which makes it drain, too.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let Self { config, addresses, data, control, admin } = self;
+        // Of its own: a part that fails takes down this gateway and nothing else.
+        let shutdown = shutdown.child_token();
         let stages = Stages::default();
         let mut tasks = JoinSet::new();
         let metrics = Arc::new(Metrics::new(config.workers));
@@ -218,19 +224,60 @@ impl Bound {
             listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());
         tracing::info!(id = %config.id, data = %addresses.data, control = %addresses.control,
             admin = %addresses.admin, workers = config.workers, "gateway serves");
-        let acceptor = tokio::spawn(accept);
-        shutdown.cancelled().await;
-        stages.take_down(acceptor, workers.threads).await;
-        tasks.join_all().await;
+        let broken = stages.last(&shutdown, tokio::spawn(accept), workers.threads, tasks).await;
         if let Some(outlet) = outlet {
             let _ = tokio::task::spawn_blocking(|| outlet.join()).await;
         }
         tracing::info!("gateway has ended");
-        Ok(())
+        if broken { Err(Error::Broken) } else { Ok(()) }
     }
 }
 
+/// Waits until a task of the control side ends, which none should before it is told to.
+async fn failure(tasks: &mut JoinSet<()>) {
+    match tasks.join_next().await {
+        None => std::future::pending().await,
+        Some(result) => {
+            if is_well(&result) {
+                tracing::error!("a part of the gateway has ended before its time: the gateway drains");
+            }
+        }
+    }
+}
+
+/// The task did not panic.
+fn is_well(result: &Result<(), JoinError>) -> bool {
+    if let Err(error) = result {
+        tracing::error!(%error, "a part of the gateway has failed: the gateway drains");
+    }
+    result.is_ok()
+}
+
 impl Stages {
+    /// Lasts until the shutdown, or until a part fails, which then is a shutdown; whether one did.
+    async fn last(
+        &self,
+        shutdown: &CancellationToken,
+        mut acceptor: JoinHandle<()>,
+        threads: Vec<thread::JoinHandle<std::io::Result<()>>>,
+        mut tasks: JoinSet<()>,
+    ) -> bool {
+        let broken = tokio::select! {
+            () = shutdown.cancelled() => false,
+            () = failure(&mut tasks) => true,
+            result = &mut acceptor => {
+                is_well(&result);
+                true
+            }
+        };
+        shutdown.cancel();
+        self.take_down(acceptor, threads).await;
+        while let Some(result) = tasks.join_next().await {
+            is_well(&result);
+        }
+        broken
+    }
+
     /// Drains, one part after the other.
     async fn take_down(
         &self,
@@ -240,7 +287,10 @@ impl Stages {
         tracing::info!("gateway drains");
         tokio::time::sleep(NOTICE).await;
         self.closing.cancel();
-        let _ = acceptor.await;
+        // One that failed was awaited before.
+        if !acceptor.is_finished() {
+            let _ = acceptor.await;
+        }
         self.drain.cancel();
         join(threads, &self.abort).await;
         self.ended.cancel();
@@ -263,5 +313,19 @@ async fn join(threads: Vec<thread::JoinHandle<std::io::Result<()>>>, abort: &Can
         tracing::warn!("calls still in flight at the end of the grace time are cut off");
         abort.cancel();
         let _ = all.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_a_failure_and_no_panic_of_ours() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending::<()>());
+        tasks.spawn(async { panic!("a bug") });
+        failure(&mut tasks).await;
+        assert_eq!(tasks.len(), 1, "the others go on until they are told");
     }
 }

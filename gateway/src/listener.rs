@@ -78,7 +78,9 @@ pub async fn accept(
 
 fn deal(socket: TcpStream, workers: &[mpsc::Sender<StdStream>], metrics: &Metrics, max_connections: usize) {
     let counts: Vec<usize> = metrics.connections.iter().map(|n| n.load(Relaxed)).collect();
-    let least = counts.iter().enumerate().min_by_key(|(_, n)| **n).map(|(at, _)| at);
+    // A worker that has failed takes nothing any more.
+    let alive = counts.iter().enumerate().filter(|(at, _)| !workers[*at].is_closed());
+    let least = alive.min_by_key(|(_, n)| **n).map(|(at, _)| at);
     let Some(worker) = least.filter(|_| counts.iter().sum::<usize>() < max_connections) else {
         metrics.refused_connections.fetch_add(1, Relaxed);
         return;
@@ -205,5 +207,24 @@ async fn keep_alive(mut pinger: PingPong) {
         if !matches!(timeout(LOOK, pinger.ping()).await, Ok(Ok(()))) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_has_failed_is_dealt_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let metrics = Metrics::new(2);
+        let (failed, _) = mpsc::channel(1);
+        let (alive, mut dealt) = mpsc::channel(1);
+        metrics.connections[1].store(7, Relaxed);
+        deal(socket, &[failed, alive], &metrics, 100);
+        assert!(dealt.try_recv().is_ok());
+        assert_eq!(metrics.refused_connections.load(Relaxed), 0);
     }
 }

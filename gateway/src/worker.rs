@@ -193,14 +193,18 @@ async fn serve(inbox: Inbox) {
     let open = worker.metrics.connections[worker.index].clone();
     let drained = tokio_util::task::TaskTracker::new();
     worker.adopt(feeds.snapshots.borrow_and_update().clone());
+    // The control task may fail; calls go on by the last snapshot until the gateway drains.
+    let mut orphaned = false;
     loop {
         tokio::select! {
             biased;
             () = feeds.abort.cancelled() => break,
-            changed = feeds.snapshots.changed() => {
-                if changed.is_err() { break }
-                let snapshot = feeds.snapshots.borrow_and_update().clone();
-                worker.adopt(snapshot);
+            changed = feeds.snapshots.changed(), if !orphaned => {
+                orphaned = changed.is_err();
+                if !orphaned {
+                    let snapshot = feeds.snapshots.borrow_and_update().clone();
+                    worker.adopt(snapshot);
+                }
             }
             socket = feeds.sockets.recv() => {
                 // The acceptor is gone: no more connections will come.
