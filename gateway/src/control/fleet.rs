@@ -48,6 +48,8 @@ pub(super) struct Fleet {
     slots: Vec<bool>,
     isolation: Isolation,
     ramps: Ramps,
+    /// There were endpoints at some time.
+    begun: bool,
     ramp: Ramp,
     use_of: BTreeMap<Arc<str>, Rate>,
 }
@@ -75,6 +77,7 @@ impl Fleet {
             slots: Vec::new(),
             isolation: Isolation::default(),
             ramps: Ramps::new(ramp),
+            begun: false,
             ramp: Ramp::endpoint(ramp),
             use_of: BTreeMap::new(),
         }
@@ -111,6 +114,10 @@ impl Fleet {
                 let tracked = self.track(node, endpoint);
                 self.endpoints.insert(id, tracked);
             }
+        }
+        if !self.begun && !self.endpoints.is_empty() {
+            self.begun = true;
+            self.ramps.begin(Instant::now());
         }
         self.ramps.retain(|node| table.nodes.contains_key(node));
         self.use_of.retain(|node, _| table.nodes.contains_key(node));

@@ -51,7 +51,12 @@ impl Ramps {
         Self { ramp: Ramp::node(length), born: Instant::now(), nodes: BTreeMap::new() }
     }
 
-    /// The gateway has just started.
+    /// The first endpoints that this gateway ever saw are there: whoever is healthy soon was not away.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.born = now;
+    }
+
+    /// The gateway has just started, or has just got its first table with anybody in it.
     pub(super) fn is_young(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.born) < GRACE
     }
@@ -105,6 +110,15 @@ mod tests {
         assert!(close(ramps.of(&node, Fit, start + 6 * S), MIN_RAMP));
         assert!(close(ramps.of(&node, Fit, start + 36 * S), 0.51));
         assert!(close(ramps.of(&node, Fit, start + 66 * S), 1.0));
+    }
+
+    #[test]
+    fn the_first_nodes_need_no_ramp_however_late_they_come() {
+        let (mut ramps, node) = (Ramps::new(60 * S), "a".into());
+        let late = ramps.born + 100 * S;
+        ramps.begin(late);
+        assert!(close(ramps.of(&node, Fit, late + S), 1.0));
+        assert!(close(ramps.of(&"b".into(), Fit, late + 11 * S), MIN_RAMP));
     }
 
     #[test]

@@ -12,14 +12,17 @@ pub(super) fn spread(candidates: &mut [Candidate], policy: Option<&Policy>) -> b
     if !candidates.iter().any(Candidate::usable) {
         return false;
     }
+    // Ramps are compared with the furthest one: where everybody returns at once nobody else carries the
+    // calls, and the tiers keep their order.
+    let top = candidates.iter().filter(|c| c.usable()).map(|c| c.ramp).fold(0.0, f64::max);
     let mut left = 1.0;
     if let Some(policy) = policy {
-        left -= by_weight(candidates, policy);
+        left -= by_weight(candidates, policy, top);
     }
-    by_tier(candidates, left);
+    by_tier(candidates, left, top);
     settle(candidates);
-    for c in candidates.iter_mut().filter(|c| c.usable() && c.ramp < 1.0) {
-        c.limits.push(Rule::Ramp(c.ramp));
+    for c in candidates.iter_mut().filter(|c| c.usable() && c.ramp < top) {
+        c.limits.push(Rule::Ramp(c.ramp / top));
     }
     true
 }
@@ -36,7 +39,7 @@ pub(super) fn nominal(candidates: &[Candidate]) -> Vec<f64> {
 
 /// Splits by the policy's weights; what was placed. Without declared capacity a sick node gives way as
 /// a sick tier does; with one, its cap says what it can take.
-fn by_weight(candidates: &mut [Candidate], policy: &Policy) -> f64 {
+fn by_weight(candidates: &mut [Candidate], policy: &Policy, top: f64) -> f64 {
     let weight = |c: &Candidate| {
         let given = policy.weights.iter().filter(|(name, _)| *name == c.node);
         let sum: f64 = given.map(|(_, w)| sane(*w)).sum();
@@ -44,7 +47,7 @@ fn by_weight(candidates: &mut [Candidate], policy: &Policy) -> f64 {
     };
     let takes = |c: &Candidate| {
         let fit = if c.declared.is_some() { 1.0 } else { (OVERPROVISIONING * c.health).min(1.0) };
-        weight(c) * fit * c.ramp
+        weight(c) * fit * c.ramp / top
     };
     let total: f64 = candidates.iter().map(takes).sum();
     if total <= 0.0 {
@@ -63,19 +66,19 @@ fn by_weight(candidates: &mut [Candidate], policy: &Policy) -> f64 {
 }
 
 /// Gives `left` to the tiers in their order, each as much as it can take.
-fn by_tier(candidates: &mut [Candidate], mut left: f64) {
+fn by_tier(candidates: &mut [Candidate], mut left: f64, top: f64) {
     let nominal = nominal(candidates);
     let first = candidates.iter().map(|c| c.tier).min().unwrap_or(0);
     for tier in 0..=2 {
         let open: Vec<usize> = (0..candidates.len())
             .filter(|&i| candidates[i].tier == tier && candidates[i].usable() && candidates[i].base == 0.0)
             .collect();
-        let weight = |c: &[Candidate], i: usize| nominal[i] * c[i].health * c[i].ramp;
+        let weight = |c: &[Candidate], i: usize| nominal[i] * c[i].health * c[i].ramp / top;
         let total: f64 = open.iter().map(|&i| weight(candidates, i)).sum();
         if total <= 0.0 || left <= EPSILON {
             continue;
         }
-        let takes = left.min(allowance(candidates, &nominal, &open, tier));
+        let takes = left.min(allowance(candidates, &nominal, &open, top));
         for &i in &open {
             let share = takes * weight(candidates, i) / total;
             candidates[i].base = share;
@@ -92,7 +95,8 @@ fn by_tier(candidates: &mut [Candidate], mut left: f64) {
 
 /// Fraction of all calls that a tier may take: what the settled nodes can, and of what the returning ones
 /// add, their ramp's part. So a tier's share is what it was at the instant a node comes back.
-fn allowance(candidates: &[Candidate], nominal: &[f64], open: &[usize], tier: u8) -> f64 {
+fn allowance(candidates: &[Candidate], nominal: &[f64], open: &[usize], top: f64) -> f64 {
+    let Some(tier) = open.first().map(|&i| candidates[i].tier) else { return 0.0 };
     let known = open.iter().all(|&i| candidates[i].declared.is_some());
     let whole: f64 = (0..candidates.len())
         .filter(|&i| candidates[i].tier == tier)
@@ -109,12 +113,12 @@ fn allowance(candidates: &[Candidate], nominal: &[f64], open: &[usize], tier: u8
         open.iter().map(|&i| nominal[i] * candidates[i].health * weight(&candidates[i])).sum()
     };
     let all = sum(&|_| 1.0);
-    let settled = sum(&|c| if c.ramp >= 1.0 { 1.0 } else { 0.0 });
+    let settled = sum(&|c| if c.ramp >= top { 1.0 } else { 0.0 });
     let returning = all - settled;
     if returning <= 0.0 {
         return can_take(all);
     }
-    let ramp = (sum(&|c| c.ramp) - settled) / returning;
+    let ramp = (sum(&|c| c.ramp / top) - settled) / returning;
     can_take(settled) + ramp * (can_take(all) - can_take(settled))
 }
 

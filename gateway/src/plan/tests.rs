@@ -258,8 +258,16 @@ fn a_returning_node_takes_its_share_back_step_by_step_if_others_can_carry_it() {
         Show,
         "suikang 100 primary, yuekang 0 unhealthy, xian 0 not_named",
     );
-    // Both return: the later tier is asked for its part only.
-    check(&world.ramp("yuekang", 0.25), Show, "suikang 50 primary, yuekang 50 failover, xian 0 not_named");
+    // Ramps are relative to the furthest one.
+    let both = world.ramp("yuekang", 0.5);
+    check(&both, Show, "suikang 50 primary, yuekang 50 failover, xian 0 not_named");
+    says(&both, Show, "suikang", "in the first tier that has anyone; returning, at 50 % of its share");
+    // All return at once: there is nobody to carry the calls meanwhile, and the tiers keep their order.
+    let all = both.ramp("suikang", 0.5);
+    check(&all, Show, "suikang 100 primary, yuekang 0 standby, xian 0 not_named");
+    says(&all, Show, "suikang", "in the first tier that has anyone");
+    let weighed = all.ramp("xian", 0.5).weights(&[("suikang", 3.0), ("yuekang", 1.0)]);
+    check(&weighed, Show, "suikang 75 policy, yuekang 25 policy, xian 0 not_named");
 }
 
 #[test]
