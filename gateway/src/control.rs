@@ -33,7 +33,8 @@ use tokio_util::sync::CancellationToken;
 const COALESCE: Duration = Duration::from_millis(5);
 /// Counters are looked at, and load changes make a plan, this often.
 const TICK: Duration = Duration::from_millis(250);
-/// Data grow old without any other change: a plan is made anew at least this often.
+/// Data grow old without any other change: a plan is made anew at least this often. Measured numbers
+/// are shown to those who ask this often.
 const REPLAN: Duration = Duration::from_secs(1);
 /// Snapshots that `explain` can go back to.
 const HISTORY: usize = 64;
@@ -89,6 +90,8 @@ pub struct Control {
     generation: u64,
     /// What the last plan was made from, and when.
     last: Option<(Arc<Table>, Signals, Instant)>,
+    /// When a snapshot was last shown.
+    shown: Instant,
     rebuilds: Arc<Histogram>,
 }
 
@@ -127,6 +130,7 @@ impl Control {
             heard_ms: setup.heard_ms,
             generation: 0,
             last: None,
+            shown: Instant::now(),
             rebuilds: snapshots.rebuilds.clone(),
         };
         (control, snapshots)
@@ -181,12 +185,15 @@ impl Control {
         let start = Instant::now();
         let before = self.publisher.borrow().clone();
         let previous = Previous { plans: before.plans.clone() };
-        let now = Now { monotonic, wall_ms: wall_ms(), heard_ms: self.heard_ms.load(Relaxed).min(wall_ms()) };
+        let wall_ms = wall_ms();
+        let now = Now { monotonic, wall_ms, heard_ms: self.heard_ms.load(Relaxed).min(wall_ms) };
         let plans = Arc::new(plan::plan(&table, &signals, &previous, now));
         let news = plans.news(&before.plans);
-        if news == News::Nothing && Arc::ptr_eq(&before.table, &table) {
+        let quiet = news == News::Nothing && Arc::ptr_eq(&before.table, &table);
+        if quiet && monotonic.saturating_duration_since(self.shown) < REPLAN {
             return;
         }
+        self.shown = monotonic;
         let inputs = Arc::new(Inputs { signals, previous, now });
         // The first snapshot has a generation, too: it says that there is a table.
         if news == News::Routing || self.generation == 0 {
@@ -197,11 +204,12 @@ impl Control {
         let vitals = self.fleet.vitals();
         let snapshot = Snapshot::new(table, (plans, inputs), self.generation, vitals.clone(), &mut parts);
         self.metrics.rules.follow(vitals, self.meters.budgets());
-        self.publish(Arc::new(snapshot));
+        self.publish(Arc::new(snapshot), quiet);
         self.rebuilds.observe(start.elapsed());
     }
 
-    fn publish(&self, snapshot: Arc<Snapshot>) {
+    /// Publishes. `quiet`: for those who ask, with the numbers of now; workers are not woken for it.
+    fn publish(&self, snapshot: Arc<Snapshot>, quiet: bool) {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         if history.back().is_some_and(|last| last.generation == snapshot.generation) {
             history.pop_back();
@@ -211,7 +219,10 @@ impl Control {
             history.pop_front();
         }
         drop(history);
-        self.publisher.send_replace(snapshot);
+        self.publisher.send_if_modified(|shown| {
+            *shown = snapshot;
+            !quiet
+        });
     }
 }
 
@@ -219,4 +230,68 @@ impl Control {
 fn wall_ms() -> i64 {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{CEILINGS, Check, Endpoint, Intent, Node, Role};
+    use suiyue_proto::{method::Class, region::Code};
+
+    fn suikang() -> Table {
+        let code = Code::new(440_100).unwrap();
+        let endpoint = Endpoint {
+            name: "a".into(),
+            address: "127.0.0.1:1".into(),
+            incarnation: 1,
+            ready: vec![(code, 0)],
+            draining: false,
+            check: Check::None,
+        };
+        let node = Node {
+            name: "suikang".into(),
+            region: code,
+            role: Role::City,
+            scopes: vec![code],
+            rps_max: None,
+            ceilings: CEILINGS,
+            intent: Intent::default(),
+            is_static: true,
+            endpoints: vec![endpoint],
+        };
+        Table { nodes: [(node.name.clone(), Arc::new(node))].into(), ..Table::default() }
+    }
+
+    #[tokio::test]
+    async fn who_asks_sees_the_demand_of_now_and_workers_are_left_alone() {
+        let (_tables, tables) = watch::channel(Arc::new(suikang()));
+        let (mut control, snapshots) = Control::new(Setup {
+            tables,
+            ramp: Duration::ZERO,
+            workers: 1,
+            metrics: Arc::new(Metrics::new(1)),
+            gateways: Arc::new(AtomicU32::new(1)),
+            heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+        });
+        let code = Code::new(440_100).unwrap();
+        let mut now = Instant::now();
+        for _ in 0..8 {
+            control.turn(now);
+            now += TICK;
+        }
+        let mut worker = snapshots.subscribe();
+        let first = worker.borrow_and_update().clone();
+        assert!(first.generation > 0 && first.inputs.as_ref().unwrap().signals.demand.is_empty());
+        for _ in 0..8 {
+            for _ in 0..100 {
+                first.route(code, Class::Scan).unwrap().demand.count(0, Class::Scan);
+            }
+            control.turn(now);
+            now += TICK;
+        }
+        let current = snapshots.current();
+        assert!(current.inputs.as_ref().unwrap().signals.demand[&code][0] > 100.0);
+        assert_eq!((current.generation, worker.has_changed().unwrap()), (first.generation, false));
+        assert!(Arc::ptr_eq(&snapshots.generation(current.generation).unwrap(), &current));
+    }
 }
