@@ -2,7 +2,7 @@
 //!
 //! A [`Budget`] belongs to one region at one node: a tenth of the calls of the last ten seconds, and at
 //! least three a second where there are fewer than thirty. Workers count calls in lanes of their own and
-//! lease tokens in batches; the control task alone mints them ([`Ledger`]), four times a second.
+//! lease tokens in batches for a second; the control task alone mints them ([`Ledger`]), four times a second.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -27,14 +27,16 @@ struct Lane {
     calls: AtomicU64,
     spent: AtomicU64,
     moved: AtomicU64,
-    /// Tokens leased and not spent.
-    held: AtomicU32,
+    /// Tokens leased and not spent, in the lower half; in the upper one the second of the lease.
+    held: AtomicU64,
 }
 
 /// Retries of one region's calls that fail at one node.
 #[derive(Debug)]
 pub struct Budget {
     pool: AtomicU32,
+    /// Counts the seconds: what was leased in an earlier one is worth nothing.
+    second: AtomicU32,
     lanes: Box<[Lane]>,
 }
 
@@ -55,7 +57,8 @@ impl Budget {
     /// A budget with one second of the floor, for so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { pool: AtomicU32::new(FLOOR as u32), lanes: (0..workers).map(|_| Lane::default()).collect() }
+        let lanes = (0..workers).map(|_| Lane::default()).collect();
+        Self { pool: AtomicU32::new(FLOOR as u32), second: AtomicU32::new(0), lanes }
     }
 
     /// A first attempt was made.
@@ -73,23 +76,30 @@ impl Budget {
     /// There is a token to take.
     #[must_use]
     pub fn is_open(&self, worker: usize) -> bool {
-        self.lanes[worker].held.load(Relaxed) > 0 || self.pool.load(Relaxed) > 0
+        self.held(&self.lanes[worker]) > 0 || self.pool.load(Relaxed) > 0
     }
 
     /// Takes a token; false if there is none.
     #[must_use]
     pub fn spend(&self, worker: usize) -> bool {
         let lane = &self.lanes[worker];
-        let mut held = lane.held.load(Relaxed);
+        let second = self.second.load(Relaxed);
+        let mut held = self.held(lane);
         if held == 0 {
             held = self.lease();
         }
         if held == 0 {
             return false;
         }
-        lane.held.store(held - 1, Relaxed);
+        lane.held.store(u64::from(second) << 32 | u64::from(held - 1), Relaxed);
         lane.spent.store(lane.spent.load(Relaxed) + 1, Relaxed);
         true
+    }
+
+    /// Tokens that a worker leased in this second and has not spent.
+    fn held(&self, lane: &Lane) -> u32 {
+        let held = lane.held.load(Relaxed);
+        if held >> 32 == u64::from(self.second.load(Relaxed)) { held as u32 } else { 0 }
     }
 
     /// A part of the pool, so that others find something, too.
@@ -113,7 +123,7 @@ impl Budget {
             sum.calls += lane.calls.load(Relaxed);
             sum.spent += lane.spent.load(Relaxed);
             sum.moved += lane.moved.load(Relaxed);
-            sum.held += u64::from(lane.held.load(Relaxed));
+            sum.held += u64::from(self.held(lane));
         }
         sum
     }
@@ -138,13 +148,16 @@ impl Ledger {
 
     /// Mints what the last ten seconds allow.
     pub fn mint(&mut self, budget: &Budget, now: Instant) {
+        if self.turn(now) {
+            budget.second.fetch_add(1, Relaxed);
+        }
         let totals = budget.totals();
-        let tokens = self.allowed(totals, now);
+        let tokens = self.allowed(totals);
         budget.pool.store(u32::try_from(tokens).unwrap_or(u32::MAX), Relaxed);
     }
 
-    /// Tokens that may be in the pool.
-    fn allowed(&mut self, totals: Totals, now: Instant) -> u64 {
+    /// Goes on to the second at hand; whether it is a new one.
+    fn turn(&mut self, now: Instant) -> bool {
         let mut turns = 0;
         while now.saturating_duration_since(self.turned) >= BUCKET && turns < BUCKETS {
             self.at = (self.at + 1) % BUCKETS;
@@ -155,6 +168,11 @@ impl Ledger {
         if turns == BUCKETS {
             self.turned = now;
         }
+        turns > 0
+    }
+
+    /// Tokens that may be in the pool.
+    fn allowed(&mut self, totals: Totals) -> u64 {
         let bucket = &mut self.buckets[self.at];
         bucket.0 += totals.calls - self.before.calls;
         bucket.1 += totals.spent - self.before.spent;
@@ -215,6 +233,24 @@ mod tests {
         assert_eq!(budget.left(), 1_000);
         ledger.mint(&budget, start + Duration::from_secs(30));
         assert_eq!(budget.left(), FLOOR);
+    }
+
+    #[test]
+    fn what_a_worker_leased_and_did_not_spend_expires() {
+        let start = Instant::now();
+        let (budget, mut ledger) = (Budget::new(2), Ledger::new(start));
+        for _ in 0..10_000 {
+            budget.deposit(0);
+        }
+        ledger.mint(&budget, start);
+        assert!(budget.spend(0));
+        assert_eq!(budget.totals().held, u64::from(BATCH) - 1);
+        ledger.mint(&budget, start + TICK);
+        assert_eq!(budget.totals().held, u64::from(BATCH) - 1, "it lasts for a second");
+        // The calls that paid for them are long gone.
+        ledger.mint(&budget, start + Duration::from_secs(30));
+        assert_eq!((budget.totals().held, budget.left()), (0, FLOOR));
+        assert_eq!((0..9).filter(|_| budget.spend(0)).count(), FLOOR as usize);
     }
 
     proptest! {
