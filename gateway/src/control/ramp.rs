@@ -4,7 +4,7 @@
 //! when the gateway starts need no ramp: nobody else carried their traffic. Neither does one that was
 //! only suspected for a moment.
 
-use crate::health::ramp::Ramp;
+use crate::{health::ramp::Ramp, plan::MIN_RAMP};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -75,7 +75,7 @@ impl Ramps {
         let (stand, fraction) = match stand {
             Stand::New | Stand::Away | Stand::Back => (stand, 1.0),
             Stand::Returning(since) => match self.ramp.at(since, now) {
-                Some(fraction) => (stand, fraction),
+                Some(fraction) => (stand, steps(fraction)),
                 None => (Stand::Back, 1.0),
             },
         };
@@ -89,10 +89,15 @@ impl Ramps {
     }
 }
 
+/// In steps of [`MIN_RAMP`]: each is a plan of its own, and four a second would make few of them last.
+fn steps(fraction: f64) -> f64 {
+    // What is a step but for rounding is one.
+    ((fraction / MIN_RAMP + 1e-9).floor() * MIN_RAMP).max(MIN_RAMP)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Presence::*, *};
-    use crate::plan::MIN_RAMP;
 
     const S: Duration = Duration::from_secs(1);
 
@@ -108,7 +113,7 @@ mod tests {
         assert!(close(ramps.of(&node, Fit, start + S), 1.0), "healthy from the start: no ramp");
         ramps.of(&node, Gone, start + 5 * S);
         assert!(close(ramps.of(&node, Fit, start + 6 * S), MIN_RAMP));
-        assert!(close(ramps.of(&node, Fit, start + 36 * S), 0.51));
+        assert!(close(ramps.of(&node, Fit, start + 36 * S), 0.5), "51 %, in steps of 2 %");
         assert!(close(ramps.of(&node, Fit, start + 66 * S), 1.0));
     }
 
