@@ -169,12 +169,13 @@ pub fn subject_key(subject: &[u8]) -> u64 {
     hash(hex.as_bytes())
 }
 
-/// Spreads subjects: all gateways must agree on it.
+/// Spreads subjects: all gateways must agree on it, and upper-case hex is the same subject.
 fn hash(bytes: &[u8]) -> u64 {
     let mut state = 0x5375_6979_7565_0001;
     for chunk in bytes.chunks(8) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
+        word.make_ascii_lowercase();
         state = crate::plan::mix(state ^ u64::from_le_bytes(word));
     }
     state
@@ -183,6 +184,11 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_subject_is_the_same_in_upper_case() {
+        assert_eq!(hash(b"00AB7FCD9E"), subject_key(&[0x00, 0xab, 0x7f, 0xcd, 0x9e]));
+    }
 
     #[test]
     fn timeouts_are_read_as_the_protocol_says() {
