@@ -88,12 +88,11 @@ impl Admin {
     fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let accept = headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
         let format = Format::wanted(accept);
-        let confirmed = self.followed.as_ref().and_then(|followed| followed.freshness().confirmed);
         let scene = Scene {
             metrics: self.metrics.clone(),
             snapshot: self.snapshots.current(),
             rebuilds: self.snapshots.rebuilds.read(),
-            age: confirmed.map(|at| at.elapsed()),
+            age: self.followed.as_ref().and_then(|followed| followed.freshness().age()),
         };
         let Ok(text) = exposition::text(scene, format) else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "the numbers cannot be written\n".into());

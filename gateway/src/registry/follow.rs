@@ -20,6 +20,7 @@ use super::{
 use crate::table::{Source, Table};
 use rand::Rng as _;
 use std::{
+    collections::BTreeSet,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -178,6 +179,7 @@ pub fn follow(
         prefix,
         status: status.clone(),
         publish,
+        complained: BTreeSet::new(),
         listed: false,
         alarmed: false,
     };
@@ -191,6 +193,8 @@ struct Follower<P> {
     fold: Fold,
     status: Status,
     publish: P,
+    /// Keys that cannot be used, with the reasons, which the log names already.
+    complained: BTreeSet<(String, String)>,
     /// The registry itself was heard.
     listed: bool,
     /// It was said that the registry is away for long.
@@ -343,12 +347,23 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
             let known = self.status.known();
             self.fold.table(&known.entries, known.freshness.revision)
         };
+        self.complain(&table);
         if self.listed {
             self.status.changes.send_modify(|count| *count += 1);
         } else {
             table.source = Source::LastKnownGood;
         }
         (self.publish)(Arc::new(table));
+    }
+
+    /// Names what has newly become unusable.
+    fn complain(&mut self, table: &Table) {
+        let now: BTreeSet<_> =
+            table.quarantined.iter().map(|bad| (bad.key.clone(), bad.reason.clone())).collect();
+        for (key, reason) in now.difference(&self.complained) {
+            tracing::warn!(key, reason, "a key of the registry cannot be used");
+        }
+        self.complained = now;
     }
 }
 

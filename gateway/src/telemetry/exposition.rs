@@ -31,8 +31,8 @@ pub struct Scene {
     pub snapshot: Arc<Snapshot>,
     /// How long plans took to make.
     pub rebuilds: Reading,
-    /// Since when the registry has not confirmed the table; `None`: there is no registry, or it was not
-    /// read yet.
+    /// Since when the registry has not confirmed the table; as far back as the copy on disk goes;
+    /// `None`: there is no registry, or neither it nor a copy was read yet.
     pub age: Option<Duration>,
 }
 
