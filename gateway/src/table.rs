@@ -162,7 +162,7 @@ pub struct Policy {
     pub nothing_healthy: [Option<NothingHealthy>; 4],
     /// Fraction of the region's calls above which moving them needs a second person, 0 to 1.
     pub two_person_above: Option<f64>,
-    /// Calls of the region in flight at one gateway.
+    /// Calls of the region in flight at one gateway; each of its workers takes its part, rounded up.
     pub in_flight_max: Option<u32>,
 }
 

@@ -63,7 +63,7 @@ pub enum DescribeFormat {
 The file, every field of which may be left out:
   revision = 17               the revision it was read at: only that one is replaced
   two_person_above = 0.2      fraction of the calls whose move needs a second person, 0 to 1
-  in_flight_max = 500         calls of the region in flight at one gateway
+  in_flight_max = 500         calls of the region in flight at one gateway, divided by its workers
 
   [[peers]]                   a node of another region that may answer
   node = \"chengma\"

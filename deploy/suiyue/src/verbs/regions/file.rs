@@ -20,7 +20,7 @@ pub struct Policy {
     pub revision: Option<i64>,
     /// Moving more than this fraction of the region's calls needs a second person.
     pub two_person_above: Option<f64>,
-    /// Calls of the region in flight at one gateway at most.
+    /// Calls of the region in flight at one gateway at most; each of its workers takes its part.
     pub in_flight_max: Option<u32>,
     /// Nodes of other regions that may answer.
     #[serde(default)]
