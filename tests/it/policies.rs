@@ -175,7 +175,7 @@ async fn a_policy_is_printed_changed_and_set_again() -> anyhow::Result<()> {
     ensure!(printed.contains("region = 440100\nrevision = 0\n"), "{printed}");
     let dir = tempfile::tempdir()?;
     let more = "in_flight_max = 200\n[[peers]]\nnode = \"xian\"\n[[weights]]\nnode = \"city\"\nweight = 3\n\
-                [[weights]]\nnode = \"province\"\nweight = 1\n[classes.scan]\nmax_lag_s = 30\n";
+                [[weights]]\nnode = \"province\"\nweight = 1\n[classes.scan]\nmax_lag_s = 45\n";
     let file = write(&dir.path().join("p.toml"), &format!("{printed}{more}"))?;
     let set = [&["region", "set", "440100", "-f", file.as_str()], &at[..]].concat();
     let tried = json(&[&set[..], &["--dry-run"]].concat()).await?;
@@ -186,7 +186,7 @@ async fn a_policy_is_printed_changed_and_set_again() -> anyhow::Result<()> {
     let revision = done["policy_revision"].as_i64().context("a revision")?;
     in_force(federation.gateway(), revision).await?;
     let printed = describe().await?;
-    for line in ["in_flight_max = 200", "node = \"xian\"", "weight = 3.0", "max_lag_s = 30"] {
+    for line in ["in_flight_max = 200", "node = \"xian\"", "weight = 3.0", "max_lag_s = 45"] {
         ensure!(printed.contains(line), "{line} is not in {printed}");
     }
     ensure!(printed.contains(&format!("revision = {revision}\n")), "{printed}");
