@@ -20,7 +20,10 @@ use std::{
     cell::{Cell, RefCell},
     net::TcpStream,
     rc::Rc,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -187,6 +190,15 @@ pub fn run(inbox: Inbox) -> std::io::Result<()> {
     Ok(())
 }
 
+/// An open connection: counts until dropped, also by a panic.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 async fn serve(inbox: Inbox) {
     let (worker, mut feeds) = Worker::new(inbox);
     let wheel = tokio::task::spawn_local(worker.wheel.clone().drive());
@@ -205,10 +217,10 @@ async fn serve(inbox: Inbox) {
             socket = feeds.sockets.recv() => {
                 // The acceptor is gone: no more connections will come.
                 let Some(socket) = socket else { break };
-                let (worker, open) = (worker.clone(), open.clone());
+                let (worker, open) = (worker.clone(), Open(open.clone()));
                 let connection = drained.track_future(async move {
+                    let _open = open;
                     listener::serve(worker, socket).await;
-                    open.fetch_sub(1, Relaxed);
                 });
                 tokio::task::spawn_local(connection);
             }
