@@ -83,6 +83,8 @@ pub struct Worker {
     pub limits: Limits,
     /// Calls in flight.
     pub load: Load,
+    /// Calls in flight that the gateway answers itself.
+    pub local: Load,
     /// TLS of the data port.
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     /// Region of calls that name none.
@@ -141,6 +143,7 @@ impl Worker {
             timeouts: Timeouts::default(),
             limits: inbox.limits,
             load: Load::default(),
+            local: Load::default(),
             tls: inbox.tls,
             default_region: inbox.default_region,
             drain: inbox.drain,
