@@ -107,7 +107,14 @@ async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<Connection<
     socket.set_nodelay(true)?;
     let io = match &worker.tls {
         None => Io::Plain(socket),
-        Some(tls) => Io::Tls(Box::new(tls.accept(socket).await?)),
+        Some(tls) => {
+            let socket = tls.accept(socket).await?;
+            // Without a word about the protocol it would be HTTP/1 (RFC 9113, section 3.2).
+            if socket.get_ref().1.alpn_protocol() != Some(b"h2") {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            Io::Tls(Box::new(socket))
+        }
     };
     let config = http2::Config {
         stream_window: STREAM_WINDOW,
@@ -195,7 +202,7 @@ async fn drive(worker: Rc<Worker>, mut connection: Connection<Io>) {
     let _ = timeout(CUT, poll_fn(|cx| connection.poll_closed(cx))).await;
 }
 
-/// Ends when the peer does not answer a ping, or reads nothing of what it asked for.
+/// Ends when the peer neither answers a ping nor says anything else, or reads nothing of what it asked for.
 async fn keep_alive(mut pinger: PingPong) {
     loop {
         for _ in 0..KEEPALIVE.as_secs() / LOOK.as_secs() {
@@ -204,8 +211,12 @@ async fn keep_alive(mut pinger: PingPong) {
                 return;
             }
         }
-        if !matches!(timeout(LOOK, pinger.ping()).await, Ok(Ok(()))) {
-            return;
+        let before = pinger.reads();
+        match timeout(LOOK, pinger.ping()).await {
+            Ok(Ok(())) => {}
+            // The answer may stand behind much else in a slow line.
+            Err(_) if pinger.reads() != before => {}
+            Ok(Err(_)) | Err(_) => return,
         }
     }
 }
@@ -213,6 +224,87 @@ async fn keep_alive(mut pinger: PingPong) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::{
+        io::{AsyncWriteExt as _, DuplexStream, duplex},
+        task::{LocalSet, spawn_local},
+    };
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    /// Windows of streams are empty.
+    const SETTINGS: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+    /// `POST /` without a body; the fourth last byte of the first nine is the stream's.
+    const REQUEST: [u8; 12] = [0, 0, 3, 1, 5, 0, 0, 0, 0, 0x83, 0x86, 0x84];
+    /// A kind that nobody knows.
+    const UNKNOWN: &[u8] = &[0, 0, 0, 0xbe, 0, 0, 0, 0, 0];
+
+    async fn open() -> (DuplexStream, Connection<DuplexStream>) {
+        let (mut peer, ours) = duplex(1 << 20);
+        peer.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
+        let config = http2::Config {
+            stream_window: 65_535,
+            connection_window: 65_535,
+            streams: 100,
+            header_list: 8192,
+        };
+        (peer, http2::server::handshake(ours, config).await.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_anything_is_alive() {
+        let test = async {
+            let (mut peer, mut connection) = open().await;
+            let alive = keep_alive(connection.ping_pong());
+            spawn_local(async move { while let Some(Ok(_)) = connection.accept().await {} });
+            let begin = Instant::now();
+            spawn_local(async move {
+                // No ping is answered.
+                for _ in 0..20 {
+                    peer.write_all(UNKNOWN).await.unwrap();
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                }
+                std::future::pending::<()>().await;
+            });
+            alive.await;
+            let lived = begin.elapsed();
+            assert!(lived >= Duration::from_secs(60) && lived < Duration::from_secs(80), "{lived:?}");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_opens_no_window_holds_little_and_not_for_long() {
+        let test = async {
+            let (mut peer, mut connection) = open().await;
+            for n in 0..50 {
+                let mut request = REQUEST;
+                request[8] = 2 * n + 1;
+                peer.write_all(&request).await.unwrap();
+            }
+            let alive = keep_alive(connection.ping_pong());
+            let mut answers = Vec::new();
+            while answers.len() < 50 {
+                let (_, _, mut respond) = connection.accept().await.unwrap().unwrap();
+                let head = http2::server::ResponseHead {
+                    status: http::StatusCode::OK,
+                    headers: &http2::Fields::new(),
+                    extra: &[],
+                };
+                respond.send_whole(head, vec![0; 60_000].into(), None).unwrap();
+                answers.push(respond);
+            }
+            spawn_local(async move { while let Some(Ok(_)) = connection.accept().await {} });
+            let begin = Instant::now();
+            alive.await;
+            assert_eq!(begin.elapsed().as_secs(), 10, "at the second look");
+            let mut kept = 0;
+            for mut respond in answers {
+                let reset = poll_fn(|cx| respond.poll_reset(cx));
+                kept += u32::from(futures_util::FutureExt::now_or_never(reset).is_none());
+            }
+            assert_eq!(kept, (1 << 20) / 60_000, "a MiB");
+        };
+        LocalSet::new().run_until(test).await;
+    }
 
     #[tokio::test]
     async fn a_worker_that_has_failed_is_dealt_nothing() {

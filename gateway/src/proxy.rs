@@ -16,14 +16,20 @@ pub mod stream;
 pub mod unary;
 
 use crate::{
-    http2::server::{Accepted, SendResponse},
+    http2::{
+        RecvStream,
+        server::{Accepted, Head, SendResponse},
+    },
     telemetry::{AnswerReason, End},
     trace,
     worker::Worker,
 };
 use intake::{Asked, Refusal};
 use std::{rc::Rc, time::Instant};
-use suiyue_proto::method::{Class, Shape};
+use suiyue_proto::{
+    method::{Class, Shape},
+    reason::Reason,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Why a call ended without an answer of a node.
@@ -65,9 +71,8 @@ pub async fn serve(worker: Rc<Worker>, cut: Rc<CancellationToken>, accepted: Acc
     let start = Instant::now();
     let limits = worker.limits;
     let load = worker.clone();
-    let Some(_admitted) = load.load.admit(&limits) else {
-        let reason = suiyue_proto::reason::Reason::GatewayOverloaded;
-        refuse(&worker, None, start, &mut respond, &reason.into());
+    let Some(admitted) = load.load.admit(&limits) else {
+        refuse(&worker, None, start, &mut respond, &Reason::GatewayOverloaded.into());
         return;
     };
     if let Some(status) = intake::not_grpc(&head) {
@@ -78,7 +83,10 @@ pub async fn serve(worker: Rc<Worker>, cut: Rc<CancellationToken>, accepted: Acc
     let plan = view.snapshot.generation;
     let asked = match intake::read(&view.snapshot, &worker.services, head, start) {
         Ok(Ok(asked)) => asked,
-        Ok(Err(head)) => return Box::pin(local::serve(&worker.services, head, body, respond)).await,
+        Ok(Err(head)) => {
+            drop(admitted);
+            return Box::pin(own(&worker, start, head, body, respond)).await;
+        }
         Err(refusal) => {
             trace.unanswered(refuse(&worker, None, start, &mut respond, &refusal));
             return trace.end(&worker.tracer, None, plan, start);
@@ -93,6 +101,18 @@ pub async fn serve(worker: Rc<Worker>, cut: Rc<CancellationToken>, accepted: Acc
         stopped(&mut call, &stop);
     }
     call.trace.end(&call.worker.tracer, Some(&call.asked.method), plan, call.now);
+}
+
+/// Answers a call to one of the gateway's own services. They do not compete with the calls to nodes:
+/// who watches the gateway's health may do so for hours.
+async fn own(worker: &Worker, start: Instant, head: Box<Head>, body: RecvStream, mut respond: SendResponse) {
+    let result = match worker.local.admit(&local::limits(&worker.limits)) {
+        Some(_admitted) => local::serve(&worker.services, head, body, &mut respond).await,
+        None => Err(Reason::GatewayOverloaded),
+    };
+    if let Err(reason) = result {
+        refuse(worker, None, start, &mut respond, &reason.into());
+    }
 }
 
 /// A call ended without an answer: tells the caller who is still there, and counts.

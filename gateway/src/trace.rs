@@ -30,6 +30,9 @@ use suiyue_proto::{
 };
 use tokio::sync::mpsc;
 
+static PARENT: http::HeaderName = TRACEPARENT;
+static STATE: http::HeaderName = TRACESTATE;
+
 /// Records that wait for the exporting thread.
 const QUEUE: usize = 8192;
 
@@ -106,8 +109,15 @@ impl Tracer {
     /// A call begins. The context is taken out of the headers, unless it only passes through;
     /// [`Span::write`] puts the gateway's own in its place.
     pub fn begin(&self, headers: &mut Fields, start: Instant, mut random: impl FnMut() -> u64) -> Span {
-        let carries = headers.contains_key(&TRACEPARENT);
+        let (mut carries, mut state) = (false, false);
+        for (name, _) in headers.iter() {
+            carries |= *name == PARENT;
+            state |= *name == STATE;
+        }
         if !carries && self.queue.is_none() {
+            if state {
+                headers.remove(&TRACESTATE);
+            }
             return Span::default();
         }
         let caller = Context::of(headers).filter(|_| carries);

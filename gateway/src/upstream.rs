@@ -217,16 +217,18 @@ impl Pool {
             return Err(NotSent);
         }
         let wait = async {
+            let mut waited = false;
             loop {
                 let opened = self.opened.notified();
-                self.wanted.notify_one();
-                opened.await;
-                if let Some(line) = self.line() {
+                if let Some(line) = self.usable() {
                     return Ok(line);
                 }
-                if self.down.get() {
+                if waited && self.down.get() {
                     return Err(NotSent);
                 }
+                self.wanted.notify_one();
+                opened.await;
+                waited = true;
             }
         };
         timeout(CONNECT_LIMIT, wait).await.unwrap_or(Err(NotSent))
@@ -292,6 +294,18 @@ impl Pool {
         NotSent
     }
 
+    /// A line that takes a stream now: those that turn out to take none any more are passed over.
+    fn usable(&self) -> Option<Rc<Line>> {
+        loop {
+            let line = self.line()?;
+            match self.may_start(&line) {
+                Ok(()) => return Some(line),
+                Err(NotSent) if line.retired.get() => {}
+                Err(NotSent) => return None,
+            }
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.lines.borrow().iter().any(|line| !line.retired.get() && line.in_flight.get() < line.limit.get())
     }
@@ -299,14 +313,24 @@ impl Pool {
 
 /// Keeps a line open, and opens another when all are full.
 async fn keep(weak: Weak<Pool>) {
-    let mut backoff = BACKOFF_MIN;
+    let mut tempo = Tempo::default();
     loop {
         let Some(pool) = weak.upgrade().filter(|pool| !pool.closed.get()) else { return };
         pool.lines.borrow_mut().retain(|line| !line.retired.get());
         if !pool.has_room() && pool.lines.borrow().len() < MAX_LINES {
+            let alone = pool.lines.borrow().is_empty();
+            if let Some(rest) = tempo.before(alone, Instant::now()) {
+                // Calls wait for the first of them; after that they go elsewhere.
+                if rest > BACKOFF_MIN {
+                    pool.down.set(true);
+                    pool.opened.notify_waiters();
+                }
+                pause(&pool.vitals, rest).await;
+                continue;
+            }
             match timeout(CONNECT_LIMIT, connect(&pool)).await {
                 Ok(Ok(())) => {
-                    backoff = BACKOFF_MIN;
+                    tempo.opened(Instant::now());
                     pool.down.set(false);
                     pool.opened.notify_waiters();
                 }
@@ -314,8 +338,7 @@ async fn keep(weak: Weak<Pool>) {
                     pool.down.set(true);
                     pool.opened.notify_waiters();
                     pool.failed(Doubt::CannotConnect);
-                    pause(&pool.vitals, backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    pause(&pool.vitals, tempo.failed()).await;
                     continue;
                 }
             }
@@ -327,6 +350,40 @@ async fn keep(weak: Weak<Pool>) {
             () = wanted => {}
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
         }
+    }
+}
+
+/// How soon may the next connect follow? After one that failed, and after one whose connection did not
+/// last, not at once: a peer that accepts and closes would keep us busy with nothing else.
+#[derive(Debug, Default)]
+struct Tempo {
+    /// Connects in a row that failed or did not last.
+    run: u32,
+    /// When a connection was opened that has not been found lost yet.
+    last: Option<Instant>,
+}
+
+impl Tempo {
+    /// The rest to take before a connect, once; `alone`: there is no other connection.
+    fn before(&mut self, alone: bool, now: Instant) -> Option<Duration> {
+        let last = self.last.take_if(|_| alone)?;
+        if now.saturating_duration_since(last) < BACKOFF_MAX {
+            return Some(self.failed());
+        }
+        self.run = 0;
+        None
+    }
+
+    /// A connection is open.
+    fn opened(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+
+    /// The rest to take after a connect that failed.
+    fn failed(&mut self) -> Duration {
+        let rest = BACKOFF_MIN * (1 << self.run.min(6));
+        self.run += 1;
+        rest.min(BACKOFF_MAX)
     }
 }
 
@@ -410,5 +467,37 @@ impl Line {
     /// The connection's timers: any number that no other connection has.
     fn group(&self) -> usize {
         Rc::as_ptr(&self.pulse) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_do_not_last_are_opened_ever_more_slowly() {
+        let (mut tempo, mut now) = (Tempo::default(), Instant::now());
+        let mut rests = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(tempo.before(true, now), None);
+            tempo.opened(now);
+            // Closed at once.
+            let rest = tempo.before(true, now).unwrap();
+            rests.push(rest.as_millis());
+            now += rest;
+        }
+        assert_eq!(rests, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(tempo.failed(), BACKOFF_MAX);
+        // One that lasted is replaced at once, and what follows begins anew.
+        tempo.opened(now);
+        assert_eq!(tempo.before(true, now + BACKOFF_MAX), None);
+        assert_eq!(tempo.failed(), BACKOFF_MIN);
+    }
+
+    #[test]
+    fn another_connection_beside_a_full_one_is_opened_at_once() {
+        let (mut tempo, now) = (Tempo::default(), Instant::now());
+        tempo.opened(now);
+        assert_eq!(tempo.before(false, now), None);
     }
 }

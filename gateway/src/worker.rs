@@ -20,7 +20,10 @@ use std::{
     cell::{Cell, RefCell},
     net::TcpStream,
     rc::Rc,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -80,6 +83,8 @@ pub struct Worker {
     pub limits: Limits,
     /// Calls in flight.
     pub load: Load,
+    /// Calls in flight that the gateway answers itself.
+    pub local: Load,
     /// TLS of the data port.
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     /// Region of calls that name none.
@@ -138,6 +143,7 @@ impl Worker {
             timeouts: Timeouts::default(),
             limits: inbox.limits,
             load: Load::default(),
+            local: Load::default(),
             tls: inbox.tls,
             default_region: inbox.default_region,
             drain: inbox.drain,
@@ -187,6 +193,15 @@ pub fn run(inbox: Inbox) -> std::io::Result<()> {
     Ok(())
 }
 
+/// An open connection: counts until dropped, also by a panic.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 async fn serve(inbox: Inbox) {
     let (worker, mut feeds) = Worker::new(inbox);
     let wheel = tokio::task::spawn_local(worker.wheel.clone().drive());
@@ -209,10 +224,10 @@ async fn serve(inbox: Inbox) {
             socket = feeds.sockets.recv() => {
                 // The acceptor is gone: no more connections will come.
                 let Some(socket) = socket else { break };
-                let (worker, open) = (worker.clone(), open.clone());
+                let (worker, open) = (worker.clone(), Open(open.clone()));
                 let connection = drained.track_future(async move {
+                    let _open = open;
                     listener::serve(worker, socket).await;
-                    open.fetch_sub(1, Relaxed);
                 });
                 tokio::task::spawn_local(connection);
             }

@@ -12,6 +12,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::server::TcpIncoming};
 
+/// Bytes of a message that the gateway reads itself on the data port: names, hardly more.
+const MAX_MESSAGE: usize = 64 << 10;
+
 /// Reflection with and without the `alpha`: grpcio still asks for the older one.
 fn reflection(routes: Routes) -> Routes {
     let builder = || {
@@ -21,7 +24,9 @@ fn reflection(routes: Routes) -> Routes {
     };
     let v1 = builder().build_v1().expect("the embedded descriptor sets are complete");
     let v1alpha = builder().build_v1alpha().expect("the embedded descriptor sets are complete");
-    routes.add_service(v1).add_service(v1alpha)
+    routes
+        .add_service(v1.max_decoding_message_size(MAX_MESSAGE))
+        .add_service(v1alpha.max_decoding_message_size(MAX_MESSAGE))
 }
 
 /// What the data port answers itself. Health turns NOT_SERVING at `shutdown`.
@@ -33,7 +38,8 @@ pub(super) fn public(operator: &Operator, shutdown: &CancellationToken) -> Servi
         leaving.cancelled().await;
         reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     });
-    let routes = Routes::new(health).add_service(OperatorServiceServer::new(operator.clone()));
+    let operator = OperatorServiceServer::new(operator.clone()).max_decoding_message_size(MAX_MESSAGE);
+    let routes = Routes::new(health.max_decoding_message_size(MAX_MESSAGE)).add_service(operator);
     Services::new(
         reflection(routes),
         &[

@@ -122,6 +122,8 @@ pub(super) struct Inner {
     waiting: VecDeque<(u32, u32)>,
     guard: Guard,
     now_ms: u32,
+    /// How often something was read, wrapping.
+    reads: u32,
     /// The peer's GOAWAY.
     heard: Option<Reason>,
     /// Why the connection ended.
@@ -161,6 +163,7 @@ impl Inner {
             waiting: VecDeque::new(),
             guard: if role == Role::Client { Guard::trusting() } else { Guard::new() },
             now_ms: 0,
+            reads: 0,
             heard: None,
             error: None,
             ping: Ping::default(),
@@ -223,6 +226,11 @@ impl Inner {
     /// The error that a handle without a stream gets.
     pub(super) const fn error(&self) -> Option<Error> {
         self.error
+    }
+
+    /// How often something was read, wrapping.
+    pub(super) const fn reads(&self) -> u32 {
+        self.reads
     }
 
     /// The peer's limit of streams at a time.
@@ -295,9 +303,18 @@ impl Inner {
         stream.send = Send::Ended;
         stream.outbox.data.clear();
         (stream.outbox.bytes, stream.outbox.trailers) = (0, None);
+        if self.role == Role::Server {
+            // A call that was not handed over yet shall not run.
+            stream.start = None;
+        }
+        // It was told to write, and will not: those behind it have its part of the window.
+        let passes_on = std::mem::take(&mut stream.wanted) > 0 && !stream.queued;
         stream.wake_reader();
         stream.wake_writer();
         self.settle(slot);
+        if passes_on && self.error.is_none() {
+            self.resume();
+        }
     }
 
     /// Resets a stream and tells the peer.
@@ -334,8 +351,9 @@ impl Inner {
         if stream.is_closed() {
             return self.vacate(slot);
         }
-        // The rest of what was said to its end goes out without anybody holding it.
-        if stream.send != Send::Ending {
+        // The rest of an answer that was said to its end goes out without anybody holding it; the rest of
+        // a request whose answer nobody waits for is not sent.
+        if stream.send != Send::Ending || self.role == Role::Client {
             self.lose_interest(slot);
         }
     }

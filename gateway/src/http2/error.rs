@@ -116,6 +116,11 @@ impl Error {
         Self(Kind::Io(kind))
     }
 
+    #[cfg(test)]
+    pub(crate) const fn reset_by_peer(reason: Reason) -> Self {
+        Self::reset(reason, By::Peer)
+    }
+
     pub(super) const CLOSED: Self = Self(Kind::Closed);
 
     /// The peer said so.

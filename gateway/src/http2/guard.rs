@@ -49,6 +49,8 @@ const KINDS: usize = Frame::Late as usize + 1;
 pub(super) struct Guard {
     counts: [u32; KINDS],
     earned: u32,
+    /// Earned in the window before: the peer's answers may come in this one.
+    earned_before: u32,
     /// Begin of the window, in the connection's milliseconds.
     since: u32,
     trusted: bool,
@@ -80,12 +82,15 @@ impl Guard {
             return Ok(());
         }
         if now_ms.wrapping_sub(self.since) >= WINDOW_MS {
-            *self = Self { since: now_ms, ..Self::default() };
+            *self = Self { since: now_ms, earned_before: self.earned, ..Self::default() };
         }
         let count = &mut self.counts[frame as usize];
         *count += 1;
         let limit = match frame {
-            Frame::Window | Frame::Ping => LIMIT.saturating_add(self.earned.saturating_mul(2)),
+            Frame::Window | Frame::Ping => {
+                let earned = self.earned.saturating_add(self.earned_before);
+                LIMIT.saturating_add(earned.saturating_mul(2))
+            }
             Frame::Reset | Frame::Refused | Frame::Late => WIDE_LIMIT,
             _ => LIMIT,
         };
@@ -126,6 +131,21 @@ mod tests {
         }
         guard.count(Frame::Settings, 0).unwrap();
         assert!(guard.count(Frame::Window, 0).is_err());
+    }
+
+    #[test]
+    fn what_was_earned_lasts_for_the_next_window() {
+        let mut guard = Guard::new();
+        guard.count(Frame::Window, 0).unwrap();
+        (0..50).for_each(|_| guard.earn());
+        for _ in 0..200 {
+            guard.count(Frame::Window, 1000).unwrap();
+        }
+        assert!(guard.count(Frame::Window, 1999).is_err());
+        for _ in 0..100 {
+            guard.count(Frame::Window, 2000).unwrap();
+        }
+        assert!(guard.count(Frame::Window, 2000).is_err());
     }
 
     #[test]

@@ -200,6 +200,12 @@ impl PingPong {
         self.0.borrow().ping.answered
     }
 
+    /// How often something was read on the connection, wrapping: whatever it is, it is a sign of life.
+    #[must_use]
+    pub fn reads(&self) -> u32 {
+        self.0.borrow().reads()
+    }
+
     /// Sends a ping and waits for its answer. One at a time: a later call waits for the same answer.
     ///
     /// # Errors

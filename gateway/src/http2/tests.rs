@@ -1,6 +1,7 @@
 //! Does our HTTP/2 understand others, and survive those who do not want to be understood?
 
 mod chaos;
+mod ends;
 mod hostile;
 mod pairs;
 mod peers;

@@ -415,9 +415,16 @@ pub fn failure_of(error: &http2::Error, attempt: &mut Try, now: Instant) -> Fail
         attempt.pool.vitals.doubt(Doubt::ConnectionLost);
         attempt.end(Outcome::Lost, now);
     } else {
-        attempt.end(Outcome::Own, now);
+        attempt.end(blame(error), now);
     }
     Failure::Lost
+}
+
+/// Whose making is a broken stream? Where the node says that the request is malformed, perhaps the
+/// caller's: nobody shall eject a node by what it sends.
+fn blame(error: &http2::Error) -> Outcome {
+    let complains = error.is_remote() && error.reason() == Some(http2::Reason::PROTOCOL_ERROR);
+    if complains { Outcome::Soft } else { Outcome::Own }
 }
 
 /// Writes `grpc-timeout`, and remembers the last one: calls of one class mostly have the same.

@@ -130,8 +130,13 @@ fn named_region(headers: &Fields) -> Result<Option<Code>, Refusal> {
 }
 
 /// Removes what callers may not set. The region stays: the node checks that the message names the same.
+/// What speaks of the caller's own hop goes, too: a node's HTTP/2 would break the stream over a
+/// `content-length` that is wrong, and the blame would be the node's.
 fn strip(headers: &mut Fields) {
-    headers.retain(|name| !name.as_str().starts_with(metadata::PREFIX) || *name == REGION);
+    headers.retain(|name| match *name {
+        header::CONTENT_LENGTH | header::HOST | header::EXPECT => false,
+        _ => !name.as_str().starts_with(metadata::PREFIX) || *name == REGION,
+    });
 }
 
 /// Default deadline of a unary call.
@@ -231,6 +236,9 @@ mod tests {
         headers.insert(HeaderName::from_static("suiyue-served-by"), HeaderValue::from_static("me"));
         headers.insert(HeaderName::from_static("suiyue-admit"), HeaderValue::from_static("scan.127"));
         headers.insert(HeaderName::from_static("traceparent"), HeaderValue::from_static("00-1-2-01"));
+        for name in [header::CONTENT_LENGTH, header::HOST, header::EXPECT] {
+            headers.insert(name, HeaderValue::from_static("1"));
+        }
         strip(&mut headers);
         assert_eq!(headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["traceparent"]);
     }

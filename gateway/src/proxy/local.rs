@@ -1,11 +1,14 @@
 //! Which calls does the gateway answer itself on the data port?
 //!
 //! Health, reflection, and the public part of the operator API (`ListRegions`). They are tonic
-//! services; this module carries our streams to them and back.
+//! services; this module carries our streams to them and back, a few at a time.
 
-use crate::http2::{
-    self, Fields, RecvStream, SendStream,
-    server::{Head, ResponseHead, SendResponse},
+use crate::{
+    admission::Limits,
+    http2::{
+        self, Fields, RecvStream, SendStream,
+        server::{Head, ResponseHead, SendResponse},
+    },
 };
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -16,9 +19,21 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
-use tokio::sync::mpsc;
+use suiyue_proto::reason::Reason;
+use tokio::{sync::mpsc, time::timeout};
 use tower::Service as _;
+
+/// A request must have come, and be answered with headers, within this time.
+const REQUEST_LIMIT: Duration = Duration::from_secs(3);
+/// Calls in flight to nodes for each one that the gateway answers itself.
+const SHARE: usize = 20;
+
+/// What is admitted of calls that the gateway answers itself.
+pub(super) fn limits(limits: &Limits) -> Limits {
+    Limits { in_flight: limits.in_flight.div_ceil(SHARE), ..*limits }
+}
 
 /// The services, and the paths that go to them.
 #[derive(Clone, Default)]
@@ -76,7 +91,15 @@ async fn feed(mut body: RecvStream, pieces: mpsc::Sender<Result<Bytes, http2::Er
 }
 
 /// Lets a tonic service answer.
-pub async fn serve(services: &Services, head: Box<Head>, body: RecvStream, respond: SendResponse) {
+///
+/// # Errors
+/// The request did not come in time: nothing was answered.
+pub async fn serve(
+    services: &Services,
+    head: Box<Head>,
+    body: RecvStream,
+    respond: &mut SendResponse,
+) -> Result<(), Reason> {
     let (sender, pieces) = mpsc::channel(1);
     let pieces = Body { pieces, empty: body.is_end_stream() };
     let mut request = Request::new(tonic::body::Body::new(pieces));
@@ -88,14 +111,26 @@ pub async fn serve(services: &Services, head: Box<Head>, body: RecvStream, respo
     let answer = std::pin::pin!(answer(services, request, respond));
     let feed = std::pin::pin!(feed(body, sender));
     // The call lasts as long as its answer: the request may end before, or never.
-    if let Either::Right(((), answer)) = select(answer, feed).await {
-        answer.await;
+    match select(answer, feed).await {
+        Either::Left((answered, _)) => answered,
+        Either::Right(((), answer)) => answer.await,
     }
 }
 
-async fn answer(services: &Services, request: Request<tonic::body::Body>, mut respond: SendResponse) {
+async fn answer(
+    services: &Services,
+    request: Request<tonic::body::Body>,
+    respond: &mut SendResponse,
+) -> Result<(), Reason> {
     let mut routes = services.routes.clone();
-    let Ok(response) = routes.call(request).await;
+    let called = timeout(REQUEST_LIMIT, routes.call(request)).await;
+    let Ok(response) = called.map_err(|_| Reason::RequestIncomplete)?;
+    pass(response, respond).await;
+    Ok(())
+}
+
+/// Passes an answer on, for as long as the caller is there.
+async fn pass(response: http::Response<tonic::body::Body>, respond: &mut SendResponse) {
     let (head, mut body) = response.into_parts();
     let only_headers = body.is_end_stream();
     let headers = Fields::from(&head.headers);
@@ -136,4 +171,60 @@ async fn send(out: &mut SendStream, mut data: Bytes) -> Option<()> {
         out.send_data(data.split_to(n), false).ok()?;
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http2::{Config, client, server};
+    use http::HeaderValue;
+
+    /// Serves a health check whose message has come so far; `open`: more of it would follow.
+    async fn check(message: Vec<u8>, open: bool) -> (Result<(), Reason>, Option<HeaderValue>) {
+        let config =
+            Config { stream_window: 1 << 20, connection_window: 1 << 20, streams: 9, header_list: 9000 };
+        let (left, right) = tokio::io::duplex(1 << 20);
+        let (sender, connection) = client::handshake(left, config);
+        tokio::task::spawn_local(connection);
+        let (authority, path) =
+            (HeaderValue::from_static("test"), HeaderValue::from_static("/grpc.health.v1.Health/Check"));
+        let headers = [(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))];
+        let headers = headers.into_iter().collect();
+        let head = client::RequestHead { authority: &authority, path: &path, headers: &headers, extra: &[] };
+        let (response, mut to) = sender.send_request(head, false).unwrap();
+        to.send_data(message.into(), !open).unwrap();
+        let mut connection = server::handshake(right, config).await.unwrap();
+        let (head, body, mut respond) = connection.accept().await.unwrap().unwrap();
+        tokio::task::spawn_local(async move { while let Some(Ok(_)) = connection.accept().await {} });
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let routes = tonic::service::Routes::new(health.max_decoding_message_size(64 << 10));
+        let services = Services::new(routes, &["/grpc.health.v1.Health/"], &[]);
+        let result = serve(&services, Box::new(head), body, &mut respond).await;
+        if result.is_err() {
+            return (result, None);
+        }
+        let mut response = response.await.unwrap();
+        while let Some(Ok(_)) = response.body.data().await {}
+        let trailers = response.body.trailers().await.unwrap();
+        let status = http::HeaderName::from_static("grpc-status");
+        let status = trailers.as_ref().unwrap_or(&response.headers).get(&status).cloned();
+        (result, status)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_bounded_in_time() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                assert_eq!(check(vec![0; 5], false).await, (Ok(()), Some(HeaderValue::from_static("0"))));
+                assert_eq!(check(vec![0; 3], true).await, (Err(Reason::RequestIncomplete), None));
+            })
+            .await;
+    }
+
+    #[test]
+    fn a_twentieth_is_admitted() {
+        let most = |in_flight| limits(&Limits { in_flight, ..Limits::default() }).in_flight;
+        assert_eq!((most(20_000), most(1)), (1000, 1));
+    }
 }

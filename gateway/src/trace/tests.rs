@@ -87,6 +87,7 @@ fn without_a_collector_a_call_costs_nothing_and_a_context_passes_through() {
     check(&[("traceparent", CALLER), ("tracestate", "A")], &[("traceparent", CALLER)]);
     check(&[("traceparent", "00-1-2-01"), ("tracestate", "a=1")], &[]);
     check(&[("traceparent", CALLER), ("traceparent", CALLER)], &[]);
+    check(&[("tracestate", "a=1")], &[]);
 }
 
 #[test]

@@ -76,10 +76,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             inner.task = Some(cx.waker().clone());
         }
         drop(inner);
-        let full = !self.may_read();
         if let Err(error) = self.read(cx) {
             self.shared.borrow_mut().lost(error.into());
         }
+        // Asked after reading: it may have been what filled the queue.
+        let full = !self.may_read();
         let result = self.write(cx);
         if full && self.may_read() {
             // There is room again: what was left in the socket is read in the next turn.
@@ -133,6 +134,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 }
                 let mut inner = self.shared.borrow_mut();
                 inner.now_ms = self.since.elapsed().as_millis() as u32;
+                inner.reads = inner.reads.wrapping_add(1);
                 let used = inner.receive(&scratch[..begin + n]);
                 keep(&mut self.rest, &scratch[used..begin + n]);
             }

@@ -16,7 +16,12 @@ impl Inner {
         if matches!(self.phase, Phase::Broken | Phase::Ended) {
             return;
         }
-        let last = if self.role == Role::Server { self.last_id } else { 0 };
+        let last = match self.phase {
+            _ if self.role == Role::Client => 0,
+            // Never more than was said before (RFC 9113, section 6.8).
+            Phase::Leaving { last, .. } => last.min(self.last_id),
+            _ => self.last_id,
+        };
         self.limit = None;
         frame::put_goaway(self.out(), last, reason);
         self.phase = Phase::Broken;

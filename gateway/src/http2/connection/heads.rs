@@ -121,13 +121,14 @@ impl Inner {
 
     /// A new stream of the client.
     fn request(&mut self, id: u32, end: bool, fields: Block) -> Result<(), Reason> {
+        // Also of those that are ignored: the rest of such a stream is late, not wrong.
+        self.last_id = id;
         if let Phase::Leaving { last, .. } = self.phase
             && last != MAX_31
         {
             // It was told, and tries elsewhere.
             return Ok(());
         }
-        self.last_id = id;
         let most = self.config.streams as usize;
         // Streams that were reset while their calls still tidy up count, too, to a point.
         if self.streams.active() >= most || self.streams.held() >= 2 * most {

@@ -11,9 +11,29 @@ use crate::http2::{
     guard::MAX_CONTINUATIONS,
 };
 use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
 
-/// Bytes of one header block: far beyond any list that is let pass, yet decoded to its end.
-const MAX_BLOCK: usize = 256 << 10;
+/// Bytes of one header block that comes in pieces: at least so many, and as many lists that are let pass.
+/// What is beyond them is not decoded to its end.
+const MIN_BLOCK: usize = 32 << 10;
+const BLOCK_LISTS: usize = 4;
+
+/// Pieces that nobody has read yet are joined up to so many bytes: each costs many times its bytes if it
+/// is small.
+const JOINED: usize = 4 << 10;
+
+/// Keeps data until it is read.
+fn collect(inbox: &mut VecDeque<Bytes>, data: &[u8]) {
+    match inbox.back_mut() {
+        Some(last) if last.len() + data.len() <= JOINED => {
+            // Nobody else has it: this copies only what grows out of its memory.
+            let mut joined = BytesMut::from(std::mem::take(last));
+            joined.extend_from_slice(data);
+            *last = joined.freeze();
+        }
+        _ => inbox.push_back(Bytes::copy_from_slice(data)),
+    }
+}
 
 impl Inner {
     /// The client's preface was seen.
@@ -96,7 +116,9 @@ impl Inner {
                 return Err(Reason::PROTOCOL_ERROR);
             }
             self.release_connection(len);
-            return self.guard.count(Frame::Late, self.now_ms);
+            // A caller whose stream was refused may have sent a window full of pieces; bytes pay for
+            // themselves.
+            return if data.is_empty() { self.guard.count(Frame::Late, self.now_ms) } else { Ok(()) };
         };
         let end = head.has(flag::END_STREAM);
         let stream = self.streams.get_mut(slot);
@@ -112,7 +134,7 @@ impl Inner {
         }
         stream.unreleased += len;
         if !data.is_empty() {
-            stream.inbox.push_back(Bytes::copy_from_slice(data));
+            collect(&mut stream.inbox, data);
         }
         if end {
             stream.recv = Recv::Ended;
@@ -150,11 +172,12 @@ impl Inner {
     }
 
     fn continuation(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+        let most = (self.config.header_list as usize * BLOCK_LISTS).max(MIN_BLOCK);
         let block = self.block.as_mut().filter(|block| block.stream == head.stream);
         let block = block.ok_or(Reason::PROTOCOL_ERROR)?;
         block.frames += 1;
         block.bytes.extend_from_slice(payload);
-        if block.frames >= MAX_CONTINUATIONS || block.bytes.len() > MAX_BLOCK {
+        if block.frames >= MAX_CONTINUATIONS || block.bytes.len() > most {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
         if head.has(flag::END_HEADERS)

@@ -13,6 +13,14 @@ const CITY: [usize; 2] = [0, 1];
 const PROVINCE: usize = 2;
 const PEER: usize = 3;
 
+#[test]
+fn a_node_is_not_to_blame_for_requests_that_it_calls_malformed() {
+    let blamed = |reason| blame(&http2::Error::reset_by_peer(reason));
+    assert_eq!(blamed(http2::Reason::PROTOCOL_ERROR), Outcome::Soft);
+    assert_eq!(blamed(http2::Reason::INTERNAL_ERROR), Outcome::Own);
+    assert_eq!(blamed(http2::Reason::CANCEL), Outcome::Own);
+}
+
 fn candidate(node: &str, tier: u8, share: f64, reason: PlanReason) -> Candidate {
     Candidate {
         node: node.into(),
