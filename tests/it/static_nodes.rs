@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use suiyue_proto::{
     metadata,
     reason::Reason,
-    v1::{Class, ExplainRouteRequest},
+    v1::{Class, ExplainRouteRequest, Health},
 };
 use suiyue_tests::{
     client::{Answer, Connection, framed, request},
@@ -145,7 +145,10 @@ async fn a_node_that_returns_begins_with_a_small_share_while_another_carries_on(
     assert!((share().await? - 1.0).abs() < 1e-9, "healthy from the start");
     let load = Load::start(&[gateway.data], GUANGZHOU, 40, Mix::Replayable);
     city.process.kill()?;
-    eventually("the city is out", async || {
+    // A moment's suspicion is no absence, and has no ramp.
+    eventually("the city is ejected and gets nothing", async || {
+        let node = gateway.node("city").await?;
+        ensure!(node.endpoints.iter().all(|endpoint| endpoint.health() == Health::Ejected), "{node:?}");
         ensure!(share().await? == 0.0);
         Ok(())
     })
