@@ -357,34 +357,42 @@ async fn keep(weak: Weak<Pool>) {
 /// last, not at once: a peer that accepts and closes would keep us busy with nothing else.
 #[derive(Debug, Default)]
 struct Tempo {
-    /// Connects in a row that failed or did not last.
-    run: u32,
+    /// Connects in a row that failed.
+    failures: u32,
+    /// Connections in a row that did not last.
+    losses: u32,
     /// When a connection was opened that has not been found lost yet.
     last: Option<Instant>,
 }
 
 impl Tempo {
-    /// The rest to take before a connect, once; `alone`: there is no other connection.
+    /// The rest to take before a connect, once; `alone`: there is no other connection. None after the
+    /// first loss: it may be chance, and the next connect tells whether the node is gone.
     fn before(&mut self, alone: bool, now: Instant) -> Option<Duration> {
         let last = self.last.take_if(|_| alone)?;
-        if now.saturating_duration_since(last) < BACKOFF_MAX {
-            return Some(self.failed());
+        if now.saturating_duration_since(last) >= BACKOFF_MAX {
+            self.losses = 0;
+            return None;
         }
-        self.run = 0;
-        None
+        self.losses += 1;
+        (self.losses > 1).then(|| rest(self.losses - 2))
     }
 
     /// A connection is open.
     fn opened(&mut self, now: Instant) {
-        self.last = Some(now);
+        (self.failures, self.last) = (0, Some(now));
     }
 
     /// The rest to take after a connect that failed.
     fn failed(&mut self) -> Duration {
-        let rest = BACKOFF_MIN * (1 << self.run.min(6));
-        self.run += 1;
-        rest.min(BACKOFF_MAX)
+        self.failures += 1;
+        rest(self.failures - 1)
     }
+}
+
+/// Twice as long each time.
+fn rest(run: u32) -> Duration {
+    (BACKOFF_MIN * (1 << run.min(6))).min(BACKOFF_MAX)
 }
 
 /// Waits before the next connect, but not for long once a health check passed.
@@ -477,6 +485,8 @@ mod tests {
     #[test]
     fn connections_that_do_not_last_are_opened_ever_more_slowly() {
         let (mut tempo, mut now) = (Tempo::default(), Instant::now());
+        tempo.opened(now);
+        assert_eq!(tempo.before(true, now), None, "once may be chance");
         let mut rests = Vec::new();
         for _ in 0..8 {
             assert_eq!(tempo.before(true, now), None);
@@ -487,10 +497,12 @@ mod tests {
             now += rest;
         }
         assert_eq!(rests, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
-        assert_eq!(tempo.failed(), BACKOFF_MAX);
+        assert_eq!((tempo.failed(), tempo.failed()), (BACKOFF_MIN, BACKOFF_MIN * 2));
         // One that lasted is replaced at once, and what follows begins anew.
         tempo.opened(now);
         assert_eq!(tempo.before(true, now + BACKOFF_MAX), None);
+        tempo.opened(now);
+        assert_eq!(tempo.before(true, now), None);
         assert_eq!(tempo.failed(), BACKOFF_MIN);
     }
 
