@@ -12,12 +12,8 @@ use crate::{
     table::Table,
 };
 use foldhash::fast::RandomState;
-use http::HeaderValue;
 use std::{collections::HashMap, sync::Arc};
-use suiyue_proto::{
-    method::{Class, Method},
-    region::Code,
-};
+use suiyue_proto::{method::Class, region::Code};
 
 /// Everything that a request needs to know.
 #[derive(Debug, Default)]
@@ -30,12 +26,9 @@ pub struct Snapshot {
     pub inputs: Option<Arc<Inputs>>,
     /// Raised by one with every plan; named in every answer.
     pub generation: u64,
-    /// The generation as metadata.
-    pub generation_value: Option<HeaderValue>,
     /// All endpoints, for the workers' connections.
     pub vitals: Vec<Arc<Vitals>>,
     routes: HashMap<Code, [Resolved; 4], RandomState>,
-    methods: HashMap<Arc<str>, Arc<Method>, RandomState>,
 }
 
 /// A route with its endpoints.
@@ -56,8 +49,6 @@ pub struct Resolved {
 pub struct Target {
     /// Name of the node.
     pub node: Arc<str>,
-    /// The name as metadata.
-    pub node_value: HeaderValue,
     /// Tier.
     pub tier: u8,
     /// Why it has its share.
@@ -93,22 +84,14 @@ impl Snapshot {
             let resolved = by_class.each_ref().map(|route| resolve(&table, code, route, parts));
             routes.insert(code, resolved);
         }
-        let methods = table.methods.iter().map(|(path, method)| (path.clone(), method.clone())).collect();
-        let generation_value = Some(HeaderValue::from(generation));
         let inputs = Some(inputs);
-        Self { table, plans, inputs, generation, generation_value, vitals, routes, methods }
+        Self { table, plans, inputs, generation, vitals, routes }
     }
 
     /// The route of a routing region and class; `None`: nobody serves the region.
     #[must_use]
     pub fn route(&self, code: Code, class: Class) -> Option<&Resolved> {
         Some(&self.routes.get(&code)?[class.index()])
-    }
-
-    /// How a method is treated; `None`: nobody lists it.
-    #[must_use]
-    pub fn method(&self, path: &str) -> Option<&Arc<Method>> {
-        self.methods.get(path)
     }
 }
 
@@ -127,8 +110,6 @@ fn resolve(table: &Table, code: Code, route: &Route, parts: &mut impl Parts) -> 
                 .collect();
             Target {
                 node: candidate.node.clone(),
-                node_value: HeaderValue::from_str(&candidate.node)
-                    .expect("node names are checked: a-z, 0-9 and '-'"),
                 tier: candidate.tier,
                 reason: candidate.reason,
                 endpoints,

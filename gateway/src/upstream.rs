@@ -54,6 +54,8 @@ pub struct Pool {
     pub vitals: Arc<Vitals>,
     /// `:authority` of calls to it.
     pub authority: HeaderValue,
+    /// Name of its node as metadata.
+    pub node: HeaderValue,
     /// Series of this endpoint, most used first.
     pub series: telemetry::Recent,
     /// The worker that it belongs to, and its timers.
@@ -178,9 +180,11 @@ impl Pool {
     #[must_use]
     pub fn open(vitals: Arc<Vitals>, place: Place) -> Option<Rc<Self>> {
         let authority = HeaderValue::from_str(&vitals.endpoint.address).ok()?;
+        let node = HeaderValue::from_str(&vitals.node).ok()?;
         let pool = Rc::new(Self {
             vitals,
             authority,
+            node,
             series: telemetry::Recent::default(),
             place,
             lines: RefCell::default(),

@@ -16,8 +16,11 @@ use crate::{
     trace::Tracer,
     upstream::{Place, Pool},
 };
+use foldhash::fast::RandomState;
+use http::HeaderValue;
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     net::TcpStream,
     rc::Rc,
     sync::{
@@ -25,6 +28,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
+use suiyue_proto::method::Method;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -95,15 +99,27 @@ pub struct Worker {
     random: Cell<u64>,
 }
 
-/// A snapshot with this worker's connections to its endpoints.
+/// A snapshot with this worker's connections to its endpoints, and with its own copies of what calls
+/// count references to: a count that two cores share costs more than a look-up.
 #[derive(Default)]
 pub struct View {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
+    /// Generation of its plan, as metadata.
+    pub plan: Option<HeaderValue>,
+    methods: Rc<Methods>,
     pools: Vec<Option<Rc<Pool>>>,
 }
 
+type Methods = HashMap<Arc<str>, Arc<Method>, RandomState>;
+
 impl View {
+    /// How a method is treated; `None`: nobody lists it.
+    #[must_use]
+    pub fn method(&self, path: &str) -> Option<&Arc<Method>> {
+        self.methods.get(path)
+    }
+
     /// This worker's connections to an endpoint of the snapshot.
     #[must_use]
     pub fn pool(&self, vitals: &Vitals) -> Option<&Rc<Pool>> {
@@ -124,7 +140,15 @@ impl View {
         for old in self.pools.iter().flatten().filter(|old| !kept(old)) {
             old.close();
         }
-        Self { snapshot, pools }
+        let methods = if Arc::ptr_eq(&snapshot.table, &self.snapshot.table) {
+            self.methods.clone()
+        } else {
+            let own =
+                |(path, method): (&Arc<str>, &Arc<Method>)| (path.clone(), Arc::new(Method::clone(method)));
+            Rc::new(snapshot.table.methods.iter().map(own).collect())
+        };
+        let plan = Some(HeaderValue::from(snapshot.generation));
+        Self { snapshot, plan, methods, pools }
     }
 }
 

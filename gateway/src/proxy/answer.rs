@@ -75,6 +75,8 @@ pub fn http(respond: &mut SendResponse, status: StatusCode) {
 pub struct Origin<'a> {
     /// The node that answered.
     pub target: &'a Target,
+    /// Its name as metadata.
+    pub node: &'a HeaderValue,
     /// Why it.
     pub reason: AnswerReason,
     /// Which attempt, from 1.
@@ -101,7 +103,7 @@ impl Origin<'_> {
         let plan = self.plan.cloned();
         let len = if plan.is_some() { 5 } else { 4 };
         let fields = [
-            (metadata::SERVED_BY, self.target.node_value.clone()),
+            (metadata::SERVED_BY, self.node.clone()),
             (metadata::TIER, digit(self.target.tier)),
             (metadata::REASON, HeaderValue::from_static(self.reason.as_str())),
             (metadata::ATTEMPT, digit(self.attempt)),

@@ -6,7 +6,7 @@
 use crate::{
     http2::{Fields, server::Head},
     proxy::local::Services,
-    snapshot::Snapshot,
+    worker::View,
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use std::{
@@ -93,13 +93,13 @@ pub fn not_grpc(head: &Head) -> Option<StatusCode> {
 /// # Errors
 /// The refusal to send.
 pub fn read(
-    snapshot: &Snapshot,
+    view: &View,
     own: &Services,
     head: Head,
     now: Instant,
 ) -> Result<Result<Asked, Box<Head>>, Refusal> {
     let path = head.path.to_str().map_err(|_| Reason::MethodUnknown)?;
-    let method = match snapshot.method(path) {
+    let method = match view.method(path) {
         Some(method) if matches!(method.access, Access::Public | Access::Authority) => method.clone(),
         _ if own.answers(path) => return Ok(Err(Box::new(head))),
         Some(_) => return Err(Reason::MethodNotPublic.into()),

@@ -117,11 +117,13 @@ async fn run(
     mut attempt: Try,
     opened: Opened,
 ) -> Result<Ended, Stop> {
+    let pool = attempt.pool.clone();
     let origin = Origin {
         target: chosen.target,
+        node: &pool.node,
         reason: chosen.reason,
         attempt: attempts,
-        plan: view.snapshot.generation_value.as_ref(),
+        plan: view.plan.as_ref(),
     };
     let ended = pass(call, origin, up, &mut attempt, opened).await;
     call.now = Instant::now();

@@ -360,8 +360,8 @@ async fn deliver(
     let Held { head, body, rest, trailers } = held;
     let mut head = head.ok_or(Reason::UpstreamProtocol)?;
     call.take_verdicts(&attempt, &mut head.headers);
-    let plan = view.snapshot.generation_value.as_ref();
-    let origin = Origin { target: chosen.target, reason: chosen.reason, attempt: attempts, plan };
+    let (node, plan) = (&attempt.pool.node, view.plan.as_ref());
+    let origin = Origin { target: chosen.target, node, reason: chosen.reason, attempt: attempts, plan };
     let stamp = origin.stamp();
     let head = ResponseHead { status: head.status, headers: &head.headers, extra: stamp.as_slice() };
     if rest.is_some() || body.len() > PINNED {

@@ -47,7 +47,6 @@ fn candidate(node: &str, tier: u8, share: f64, reason: PlanReason) -> Candidate 
 fn target(node: &str, tier: u8, reason: PlanReason, slots: &[usize]) -> Target {
     Target {
         node: node.into(),
-        node_value: HeaderValue::from_str(node).unwrap(),
         tier,
         reason,
         endpoints: slots.iter().map(|&slot| vitals(slot, node)).collect(),
