@@ -144,6 +144,7 @@ impl Workers {
                 limits: config.limits,
                 tls: tls.clone(),
                 default_region: config.default_region,
+                subjects: config.subjects,
                 drain: stages.drain.clone(),
                 abort: stages.abort.clone(),
             };
@@ -205,6 +206,7 @@ impl Bound {
             followed: joined.as_ref().map(|joined| joined.followed.clone()),
             registry: joined.as_ref().map(|joined| joined.registry.clone()),
             prefix: config.registry.prefix.clone(),
+            subjects: config.subjects,
         };
         let public = services::public(&operator, &shutdown);
         let followed = operator.followed.clone();

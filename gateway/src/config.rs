@@ -13,6 +13,7 @@ pub use file::{File, Kind};
 use crate::{
     admission::Limits,
     registry::keys::{Prefix, is_name},
+    subject,
     table::Table,
     trace,
 };
@@ -41,6 +42,8 @@ pub struct Config {
     pub workers: usize,
     /// Region of calls that name none.
     pub default_region: Option<u32>,
+    /// What subjects are hashed with.
+    pub subjects: subject::Key,
     /// Where the gateway keeps what it must know at its next start; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
     /// The registry.
@@ -173,6 +176,7 @@ impl Config {
             workers: workers(&source, &file, overrides)?,
             state_dir: overrides.state_dir.clone().or_else(|| file.state_dir.clone()),
             default_region: default_region(&source, &file, overrides)?,
+            subjects: subjects(&source, &file)?,
             registry: registry(&source, &file, overrides)?,
             join: nodes::join(&source, &file)?,
             table: nodes::table(&source, &file)?,
@@ -238,6 +242,12 @@ fn default_region(source: &Source<'_>, file: &File, overrides: &Overrides) -> Re
     let span = file.default_region.as_ref().map_or(0..0, Spanned::span);
     routing(source, &span, "default_region", code)?;
     Ok(Some(code))
+}
+
+fn subjects(source: &Source<'_>, file: &File) -> Result<subject::Key, Error> {
+    let Some(path) = &file.subject_key_file else { return Ok(subject::Key::default()) };
+    subject::Key::read(path.get_ref())
+        .map_err(|error| source.invalid(&path.span(), "subject_key_file", error.to_string()))
 }
 
 /// The routing region of a code in the file.

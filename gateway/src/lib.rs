@@ -24,6 +24,8 @@ pub mod worker;
 
 pub mod proxy;
 
+pub mod subject;
+
 pub mod admission;
 
 pub mod plan;

@@ -16,6 +16,7 @@ use crate::{
     plan,
     registry::{Registry, follow::Status as Followed, keys::Prefix},
     snapshot::Snapshot,
+    subject,
     table::{Node, Role, Source},
 };
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Operator {
     pub registry: Option<Arc<dyn Registry>>,
     /// Where the registry's keys begin.
     pub prefix: Prefix,
+    /// What subjects are hashed with.
+    pub subjects: subject::Key,
 }
 
 #[tonic::async_trait]

@@ -81,7 +81,7 @@ pub async fn serve(worker: Rc<Worker>, cut: Rc<CancellationToken>, accepted: Acc
     let mut trace = worker.tracer.begin(&mut head.headers, start, || worker.random());
     let view = worker.view();
     let plan = view.snapshot.generation;
-    let asked = match intake::read(&view, &worker.services, head, start) {
+    let asked = match intake::read(&view, &worker.services, worker.subjects, head, start) {
         Ok(Ok(asked)) => asked,
         Ok(Err(head)) => {
             drop(admitted);

@@ -11,6 +11,7 @@ use crate::{
     proxy::{attempt::Timeouts, local::Services},
     retry::pace::Paces,
     snapshot::Snapshot,
+    subject,
     telemetry::{Metrics, Recent},
     timer::Wheel,
     trace::Tracer,
@@ -55,6 +56,8 @@ pub struct Inbox {
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     /// Region of calls that name none.
     pub default_region: Option<u32>,
+    /// What subjects are hashed with.
+    pub subjects: subject::Key,
     /// Finish: GOAWAY to every connection, end when they are gone.
     pub drain: CancellationToken,
     /// End now.
@@ -93,6 +96,8 @@ pub struct Worker {
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     /// Region of calls that name none.
     pub default_region: Option<u32>,
+    /// What subjects are hashed with.
+    pub subjects: subject::Key,
     /// Finish.
     pub drain: CancellationToken,
     view: RefCell<Rc<View>>,
@@ -170,6 +175,7 @@ impl Worker {
             local: Load::default(),
             tls: inbox.tls,
             default_region: inbox.default_region,
+            subjects: inbox.subjects,
             drain: inbox.drain,
             view: RefCell::default(),
             random: Cell::new(rand::random()),

@@ -18,6 +18,7 @@ pub struct File {
     pub(super) workers: Option<Spanned<usize>>,
     pub(super) state_dir: Option<PathBuf>,
     pub(super) default_region: Option<Spanned<u32>>,
+    pub(super) subject_key_file: Option<Spanned<PathBuf>>,
     pub(super) registry: Registry,
     pub(super) join: Vec<Join>,
     pub(super) node: Vec<Node>,

@@ -121,3 +121,13 @@ fn overrides_win_over_the_file() {
     assert_eq!(config.registry.kind, Kind::Etcd);
     assert_eq!(config.registry.endpoints, ["http://127.0.0.1:2379"]);
 }
+
+#[test]
+fn a_key_of_subjects_that_cannot_be_used_is_refused_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("subject.key");
+    std::fs::write(&path, "no key").unwrap();
+    let text = format!("id = \"gw-1\"\nsubject_key_file = {:?}\n", path.to_str().unwrap());
+    refused(&text, &["gateway.toml:2", "subject_key_file"]);
+    refused("subject_key_file = \"/nowhere/key\"", &["gateway.toml:1", "subject_key_file", "/nowhere/key"]);
+}

@@ -34,12 +34,9 @@ fn candidate(candidate: &Candidate) -> v1::CandidateInfo {
     }
 }
 
-/// Where a subject's calls go, with the word that the answer to a first attempt carries.
-pub(super) fn pick(route: &Route, subject: &[u8]) -> Option<v1::Pick> {
-    if subject.is_empty() {
-        return None;
-    }
-    let Pick { candidate, reason } = route.pick(crate::proxy::intake::subject_key(subject))?;
+/// Where the calls of a subject's hash go, with the word that the answer to a first attempt carries.
+pub(super) fn pick(route: &Route, subject: u64) -> Option<v1::Pick> {
+    let Pick { candidate, reason } = route.pick(subject)?;
     let chosen = &route.candidates[candidate];
     Some(v1::Pick {
         node: chosen.node.to_string(),

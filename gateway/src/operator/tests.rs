@@ -96,6 +96,7 @@ impl Gateway {
             followed: Some(followed),
             registry: Some(Arc::new(registry.clone())),
             prefix: Prefix::default(),
+            subjects: subject::Key::default(),
         };
         let gateway = Self { operator, registry, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;

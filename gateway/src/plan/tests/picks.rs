@@ -4,13 +4,13 @@ use super::{
     super::{Pick, Reason, Route, mix, pick::unit},
     world::{GUANGZHOU, World},
 };
-use crate::proxy::intake::subject_key;
+use crate::subject;
 use std::collections::BTreeMap;
 use suiyue_proto::method::Class::Scan;
 
 /// Picks of 20,000 fixed subjects.
 fn picks(route: &Route) -> Vec<Pick> {
-    (0..20_000u32).map(|n| route.pick(subject_key(&n.to_be_bytes())).unwrap()).collect()
+    (0..20_000u32).map(|n| route.pick(subject::Key::default().of(&n.to_be_bytes())).unwrap()).collect()
 }
 
 /// Fraction of the picks by node.
