@@ -241,6 +241,8 @@ async fn a_bad_mapping_is_refused_at_the_start_with_its_line() -> anyhow::Result
     let place = format!("{}, line {line}: levels.黄码: \"amber\" is no level", file.display());
     check(format!("{base}rps_max = 10\n{section}"), &[&place]).await?;
     check(format!("{base}{section}"), &["node.toml, line 3: adapter: rps_max"]).await?;
+    check(format!("{base}rps_max = 4\n{section}"), &["line 4: adapter: rps_max of the node: at least 5"])
+        .await?;
     let populated = "[[population]]\nregion = 440100\nholders = 1\n";
     check(format!("{base}rps_max = 10\n{populated}{section}"), &["line 7: adapter: holders are those"])
         .await?;

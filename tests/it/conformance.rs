@@ -219,6 +219,16 @@ async fn a_node_that_answers_unknown_while_it_is_empty_is_named() -> anyhow::Res
 }
 
 #[tokio::test]
+async fn a_node_that_does_not_hear_of_deadlines_is_named() -> anyhow::Result<()> {
+    let odd = Odd::start(odd::Ill::Deaf).await?;
+    let told = Told::of(odd.address, &GENERATED).await?;
+    ensure!(told.failed().contains(&"deadline"), "{:?}", told.failed());
+    let came = told.point("deadline")?["came"].as_str().context("a text")?;
+    ensure!(came.starts_with("OK after "), "{came}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_node_without_holders_says_so_and_only_that_fails() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let empty = dir.path().join("empty.jsonl");

@@ -3,7 +3,8 @@
 //! A small code system in this process that is wrong in one way only: in all others it does as every
 //! node should. It knows nobody by itself and keeps nothing.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
+use suiyue_node::server;
 use suiyue_proto::{
     reason::Reason,
     v1::{
@@ -12,8 +13,7 @@ use suiyue_proto::{
     },
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Request, Response, Status, Streaming, service::Routes};
 use tonic_health::ServingStatus;
 
 /// How it is wrong.
@@ -21,6 +21,8 @@ use tonic_health::ServingStatus;
 pub enum Ill {
     /// It has loaded nobody, says that it serves, shows codes, and then knows no holder.
     Empty,
+    /// It does not hear of deadlines: a hurried verification takes as long as any that is hard.
+    Deaf,
 }
 
 /// A running one. Its task ends with the test's runtime.
@@ -44,15 +46,17 @@ impl Odd {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(suiyue_proto::DESCRIPTOR_SET)
             .build_v1()?;
-        let serving = Server::builder()
-            .add_service(health_service)
+        let routes = Routes::new(health_service)
             .add_service(reflection)
-            .add_service(CodeServiceServer::new(Service { ill }))
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(serving);
+            .add_service(CodeServiceServer::new(Service { ill }));
+        // Not tonic's own server: that one hears of deadlines.
+        tokio::spawn(server::serve(listener, routes, server::End::default()));
         Ok(Self { address })
     }
 }
+
+/// How long a hard verification takes.
+const HARD: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Service {
@@ -67,6 +71,7 @@ impl Service {
                 reasons: vec![v1::VerdictReason::SubjectUnknown.into()],
                 ..v1::CodeResult::default()
             },
+            Ill::Deaf => v1::CodeResult { verdict: v1::Verdict::Pass.into(), ..v1::CodeResult::default() },
         }
     }
 }
@@ -91,8 +96,12 @@ impl CodeService for Service {
 
     async fn verify_code(
         &self,
-        _: Request<v1::VerifyCodeRequest>,
+        request: Request<v1::VerifyCodeRequest>,
     ) -> Result<Response<v1::VerifyCodeResponse>, Status> {
+        let hurried = request.metadata().get("grpc-timeout").is_some_and(|given| given == "300m");
+        if self.ill == Ill::Deaf && hurried {
+            tokio::time::sleep(HARD).await;
+        }
         Ok(Response::new(v1::VerifyCodeResponse { result: Some(self.judge()), ..Default::default() }))
     }
 

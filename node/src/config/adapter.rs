@@ -10,6 +10,8 @@ use hyper::Uri;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Looks at its health would take most of less.
+const LEAST_RPS: u32 = 5;
 const TIMEOUT_MS: u32 = 1_000;
 const IN_FLIGHT: u32 = 64;
 
@@ -29,6 +31,12 @@ pub(super) fn config(
     if config.rps_max == 0 {
         let problem = "adapter: rps_max of the node is missing: declare what the system behind it carries; \
                        it is never sent more";
+        return Err(check.at(at, problem));
+    }
+    if config.rps_max < LEAST_RPS {
+        let problem = format!(
+            "adapter: rps_max of the node: at least {LEAST_RPS}, for one request a second is a look at its health"
+        );
         return Err(check.at(at, problem));
     }
     let url: Option<Uri> = adapter.url.get_ref().parse().ok();
