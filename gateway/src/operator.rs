@@ -6,6 +6,7 @@
 
 mod dump;
 mod explain;
+mod intents;
 mod policies;
 mod routes;
 mod what_if;
@@ -55,7 +56,8 @@ impl OperatorService for Operator {
         let about = if wanted == 0 { None } else { Some(routing(wanted)?) };
         let nodes = snapshot.table.nodes.values();
         let nodes = nodes.filter(|node| about.is_none_or(|code| node.scopes.contains(&code)));
-        let mut nodes: Vec<_> = nodes.map(|node| node_info(&snapshot, node)).collect();
+        let mut nodes: Vec<_> =
+            nodes.map(|node| self.with_intent(node_info(&snapshot, node), &snapshot, node)).collect();
         nodes.sort_by(|a, b| (a.region, &a.node).cmp(&(b.region, &b.node)));
         Ok(Response::new(v1::ListNodesResponse { table: Some(self.table_info(&snapshot)), nodes }))
     }
@@ -105,6 +107,13 @@ impl OperatorService for Operator {
         request: Request<v1::SetRegionPolicyRequest>,
     ) -> Result<Response<v1::SetRegionPolicyResponse>, Status> {
         self.set_policy(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_node_intent(
+        &self,
+        request: Request<v1::SetNodeIntentRequest>,
+    ) -> Result<Response<v1::SetNodeIntentResponse>, Status> {
+        self.set_intent(request.into_inner()).await.map(Response::new)
     }
 
     async fn dump_registry(
@@ -207,6 +216,7 @@ fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
         rps_max: node.rps_max.unwrap_or(0),
         static_node: node.is_static,
         endpoints: endpoints.collect(),
+        ..v1::NodeInfo::default()
     }
 }
 

@@ -78,6 +78,11 @@ reasons! {
     NotAuthority = "NOT_AUTHORITY", FailedPrecondition, "this node does not decide for the region; the authority is named in the error details";
     NodeDraining = "NODE_DRAINING", Unavailable, "the node is finishing";
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, "the store cannot make it durable; nothing was acknowledged";
+    // What does an adapter refuse?
+    SystemUnavailable = "SYSTEM_UNAVAILABLE", Unavailable, "the system behind this node does not answer at present";
+    SystemOverloaded = "SYSTEM_OVERLOADED", ResourceExhausted, "the system behind this node takes no more calls at present";
+    SystemAnswerUnknown = "SYSTEM_ANSWER_UNKNOWN", Internal, "the system behind this node gave an answer that has no mapping";
+    SystemLacks = "SYSTEM_LACKS", Unimplemented, "the system behind this node cannot do this";
     // Who may join?
     JoinTokenInvalid = "JOIN_TOKEN_INVALID", Unauthenticated, "the join token is missing or wrong for this region";
     JoinScopeRefused = "JOIN_SCOPE_REFUSED", PermissionDenied, "the manifest claims a region that this node may not speak for";
@@ -92,6 +97,12 @@ reasons! {
     RegistryNone = "REGISTRY_NONE", FailedPrecondition, "this gateway has no registry: nothing can be changed through it";
     PlanNotKept = "PLAN_NOT_KEPT", NotFound, "this plan is not kept: a gateway keeps its last 64";
     WhatIfInvalid = "WHAT_IF_INVALID", InvalidArgument, "what is supposed cannot be: see the field in the error details";
+    NodeUnknown = "NODE_UNKNOWN", NotFound, "no node of this name is registered";
+    EndpointUnknown = "ENDPOINT_UNKNOWN", NotFound, "the node has no endpoint of this name";
+    IntentInvalid = "INTENT_INVALID", InvalidArgument, "this cannot be wanted of a node: see the field in the error details";
+    IntentChanged = "INTENT_CHANGED", Aborted, "what is wanted of the node was changed since it was read: read it again";
+    StageSkipped = "STAGE_SKIPPED", FailedPrecondition, "a stage is skipped: the next one is named in the error details";
+    NobodyLeft = "NOBODY_LEFT", FailedPrecondition, "nobody would be left who answers the calls named in the error details";
     WriteUnknown = "WRITE_UNKNOWN", Unknown, "the outcome of the write is unknown until the registry is read again";
 }
 

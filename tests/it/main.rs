@@ -2,8 +2,10 @@
 //!
 //! One binary; every module asks one question. `tests/run` sets up what the tests need and runs them.
 
+mod adapter;
 mod bad_input;
 mod cli;
+mod conformance;
 mod direction;
 mod drain;
 mod explain;
@@ -12,7 +14,10 @@ mod harness;
 mod kill;
 mod policies;
 mod python;
+mod python_node;
 mod registry;
 mod shapes;
+mod stages;
 mod static_nodes;
 mod trace;
+mod walkthrough;

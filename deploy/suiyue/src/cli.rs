@@ -4,10 +4,12 @@
 //! over a configuration file. Values are checked here, so that a wrong one ends with code 2 and the
 //! allowed ones named.
 
+mod node;
 mod region;
 mod route;
 mod value;
 
+pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
 pub use route::{Route, WhatIf};
 pub use value::{Address, Subject};
@@ -23,6 +25,8 @@ Examples:
   suiyue gateway --config gateway.toml             a gateway
   suiyue node --config node.toml                   a node
   suiyue node list                                 who is there, and how healthy
+  suiyue node verify 127.0.0.1:9101 --region 440100
+                                                   does it keep the contract?
   suiyue route explain --region 440100 --class scan
   suiyue region describe 440100                    its policy, its nodes, where calls go
   suiyue code show --region 440100 --subject 04c8dab17da6027c0f3ca6f3af3606fb
@@ -65,7 +69,7 @@ pub enum LogFormat {
 pub enum Command {
     /// Run a gateway until SIGTERM or Ctrl-C drains it.
     Gateway(Gateway),
-    /// Run a node, list nodes, or make a population.
+    /// Run a node, check one, say what is wanted of it, list nodes, or make a population.
     Node(Node),
     /// List regions, describe one, or set its policy.
     #[command(subcommand)]
@@ -200,6 +204,18 @@ pub enum NodeVerb {
         #[arg(long, env = "SUIYUE_REGION", value_name = "CODE")]
         region: Option<Code>,
     },
+    /// Describe a node: what is wanted of it, its endpoints, and the calls that it gets.
+    Describe(DescribeNode),
+    /// Check whether a node keeps the contract, on its own port.
+    Verify(Verify),
+    /// Trust a node with more calls: one stage up, or to a stage.
+    Promote(Promote),
+    /// Trust a node with no calls at all.
+    Suspend(Suspend),
+    /// Send a node, or some of its endpoints, no new calls.
+    Drain(Drain),
+    /// Send them calls again.
+    Undrain(Drain),
     /// Write a synthetic population, one holder a line, as JSONL.
     #[command(after_help = "Example: suiyue node seed --region 440100 --holders 1000000 --out holders.jsonl")]
     Seed(Seed),
@@ -322,6 +338,7 @@ pub enum CodeVerb {
     /// Say what a code is worth, and who served it.
     #[command(after_help = "Example:
   suiyue code verify 'SY1:440100:…'
+  suiyue code verify --region 440100 'GZ2020:…'    a code of an existing system
 
 Exit codes: 0 for PASS and CAUTION, 4 for DENY and UNKNOWN; -o json tells them apart.")]
     Verify {
@@ -331,6 +348,9 @@ Exit codes: 0 for PASS and CAUTION, 4 for DENY and UNKNOWN; -o json tells them a
         /// The text read from the QR code.
         #[arg(value_name = "CODE")]
         code: String,
+        /// Its region; default: the one that stands in the text, if it is one of ours.
+        #[arg(long, env = "SUIYUE_REGION", value_name = "CODE")]
+        region: Option<Code>,
         /// Lines for a person, or a JSON document for a program.
         #[arg(short, long, env = "SUIYUE_OUTPUT", value_name = "FORMAT", default_value = "table")]
         output: Format,

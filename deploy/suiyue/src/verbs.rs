@@ -2,7 +2,7 @@
 //!
 //! Operators ask a gateway's control port ([`nodes`], [`regions`], [`registry`], [`route`]) through
 //! [`operator`], which goes on to the next gateway when one cannot be reached; what they write in files
-//! is read by [`mod@file`]. Developers of apps
+//! is read by [`mod@file`]. Who runs a node has it checked by [`verify`]. Developers of apps
 //! show and verify single codes on the data port ([`code`]). Everything prints a table, or with
 //! `-o json` one document whose fields are our own structs and stay as they are.
 
@@ -18,3 +18,4 @@ pub mod regions;
 pub mod registry;
 pub mod route;
 pub mod seed;
+pub mod verify;

@@ -68,7 +68,7 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
         }
         Key::Node { part: Part::Intent, .. } => {
             let intent: v1::NodeIntent = read(value)?;
-            format!("intent stage={} drained={}", intent.stage().as_str_name(), intent.drained)
+            intended(&intent)
         }
         Key::Node { part: Part::Live(_), .. } => {
             let live: v1::LiveEndpoint = read(value)?;
@@ -83,6 +83,16 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
             )
         }
     })
+}
+
+fn intended(intent: &v1::NodeIntent) -> String {
+    format!(
+        "intent stage={} canary_percent={} drained={} drained_endpoints={}",
+        intent.stage().as_str_name(),
+        intent.canary_percent,
+        intent.drained,
+        intent.drained_endpoints.join(",")
+    )
 }
 
 /// `CLASS_SCAN:60:NOTHING_HEALTHY_CLOSED`: class, limit of age in seconds, rule.

@@ -1,6 +1,7 @@
 //! What an operator is told, and what an operator may change, over a registry in this process.
 
 mod explaining;
+mod intents;
 mod policies;
 
 use super::*;

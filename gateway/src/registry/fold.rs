@@ -279,7 +279,13 @@ fn read_intent(value: &[u8]) -> (Intent, Vec<String>, Option<String>) {
     (Intent { stage, drained: intent.drained }, intent.drained_endpoints, complaint)
 }
 
-fn read_stage(intent: &v1::NodeIntent) -> Result<Stage, String> {
+/// The stage that an intent puts its node into, also one that is not understood.
+pub(crate) fn stage_of(intent: &v1::NodeIntent) -> Stage {
+    read_stage(intent).unwrap_or(Stage::Suspended)
+}
+
+/// The stage of an intent, or why it is not understood.
+pub(crate) fn read_stage(intent: &v1::NodeIntent) -> Result<Stage, String> {
     Ok(match v1::Stage::try_from(intent.stage) {
         Ok(v1::Stage::Unspecified | v1::Stage::Active) => Stage::Active,
         Ok(v1::Stage::Test) => Stage::Test,

@@ -56,6 +56,38 @@ fn a_policy_is_described_and_set() {
 }
 
 #[test]
+fn what_is_wanted_of_a_node_is_said() {
+    let cli = parse("suiyue node promote xian --to canary-25 --region 610100 --dry-run").unwrap();
+    let Command::Node(Node { verb: Some(NodeVerb::Promote(flags)), .. }) = cli.command else {
+        panic!("{cli:?}")
+    };
+    assert_eq!((flags.intend.node.as_str(), flags.to), ("xian", Some(To::Canary25)));
+    assert_eq!(
+        (flags.region.map(Code::get), flags.intend.dry_run, flags.intend.force),
+        (Some(610_100), true, false)
+    );
+    let cli = parse("suiyue node drain xian --endpoint xian-1 --endpoint xian-2").unwrap();
+    let Command::Node(Node { verb: Some(NodeVerb::Drain(flags)), .. }) = cli.command else {
+        panic!("{cli:?}")
+    };
+    assert_eq!(flags.endpoints, ["xian-1", "xian-2"]);
+    assert!(parse("suiyue node promote xian --to canary-10").is_err());
+    assert!(parse("suiyue node promote").is_err());
+}
+
+#[test]
+fn a_node_is_tried_with_named_holders() {
+    let cli = parse("suiyue node verify a:1 --region 440100,610100 --load 500").unwrap();
+    let Command::Node(Node { verb: Some(NodeVerb::Verify(flags)), .. }) = cli.command else {
+        panic!("{cli:?}")
+    };
+    assert_eq!((flags.region.len(), flags.load, flags.scan_ms), (2, Some(500), 200));
+    assert!(parse("suiyue node verify a:1").is_err());
+    assert!(parse("suiyue node verify a:1 --region 440100 --holders f").is_err());
+    assert!(parse("suiyue node verify a:1 --region 440100 --load 1000000").is_err());
+}
+
+#[test]
 fn several_things_are_supposed() {
     let line =
         "suiyue route explain --region 440100 --what-if node-down=a --what-if drain=b --what-if s.toml";
@@ -67,7 +99,9 @@ fn several_things_are_supposed() {
 
 #[test]
 fn every_operator_verb_has_an_example() {
-    for verb in [["region", "list"], ["region", "describe"], ["region", "set"], ["route", "explain"]] {
+    let nodes = ["describe", "verify", "promote", "suspend", "drain", "undrain"].map(|verb| ["node", verb]);
+    let others = [["region", "list"], ["region", "describe"], ["region", "set"], ["route", "explain"]];
+    for verb in nodes.into_iter().chain(others) {
         let mut command = Cli::command();
         let verb = verb.iter().fold(&mut command, |c, name| c.find_subcommand_mut(name).unwrap());
         let help = verb.render_long_help().to_string();

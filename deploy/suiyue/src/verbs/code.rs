@@ -208,8 +208,13 @@ impl Verified {
 ///
 /// # Errors
 /// When the text names no region, no server can be reached, or it refuses.
-pub async fn verify(servers: &[String], text: &str, format: Format) -> anyhow::Result<Exit> {
-    let region = region_of(text)?;
+pub async fn verify(
+    servers: &[String],
+    text: &str,
+    region: Option<Code>,
+    format: Format,
+) -> anyhow::Result<Exit> {
+    let region = region.map_or_else(|| region_of(text), Ok)?;
     let (mut client, address) = connect(servers).await?;
     let message = VerifyCodeRequest {
         region: region.get(),

@@ -9,8 +9,8 @@ use std::{error::Error as _, time::Duration};
 use suiyue_proto::v1::{
     DescribeRegionRequest, DescribeRegionResponse, DumpRegistryRequest, DumpRegistryResponse,
     ExplainRouteRequest, ExplainRouteResponse, ListNodesRequest, ListNodesResponse, ListRegionsRequest,
-    ListRegionsResponse, SetRegionPolicyRequest, SetRegionPolicyResponse, TableInfo,
-    operator_service_client::OperatorServiceClient,
+    ListRegionsResponse, SetNodeIntentRequest, SetNodeIntentResponse, SetRegionPolicyRequest,
+    SetRegionPolicyResponse, TableInfo, operator_service_client::OperatorServiceClient,
 };
 use tonic::{Response, Status, transport::Channel, transport::Endpoint};
 
@@ -101,6 +101,14 @@ impl Operator {
         asked: SetRegionPolicyRequest,
     ) -> Result<SetRegionPolicyResponse, Status> {
         self.client.set_region_policy(asked).await.map(Response::into_inner)
+    }
+
+    /// Replaces what is wanted of a node.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn set_intent(&mut self, asked: SetNodeIntentRequest) -> Result<SetNodeIntentResponse, Status> {
+        self.client.set_node_intent(asked).await.map(Response::into_inner)
     }
 
     /// Where calls go.

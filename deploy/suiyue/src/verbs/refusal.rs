@@ -40,8 +40,17 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::NoNodeAvailable => Some("see `suiyue node list` for the health of its nodes"),
         Reason::HolderNotFound => Some("the subject comes from the region's own sign-in"),
         Reason::PolicyChanged => Some("`suiyue region describe CODE -o toml` prints the present one"),
+        Reason::NodeUnknown => {
+            Some("see `suiyue node list`; for one that is still to come name its --region")
+        }
+        Reason::EndpointUnknown => Some("`suiyue node describe NAME` lists them"),
+        Reason::IntentChanged => Some("`suiyue node describe NAME` shows the present one"),
+        Reason::StageSkipped => Some("promote it step by step, or --force"),
+        Reason::NobodyLeft => Some("--force, if that is meant"),
         Reason::RegistryNone => Some("ask a gateway with a [registry] in its configuration"),
-        Reason::WriteUnknown => Some("`suiyue region describe CODE` shows what stands there"),
+        Reason::WriteUnknown => {
+            Some("`suiyue region describe CODE` or `suiyue node describe NAME` shows what stands there")
+        }
         _ => None,
     }
 }
