@@ -40,8 +40,15 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::NoNodeAvailable => Some("see `suiyue node list` for the health of its nodes"),
         Reason::HolderNotFound => Some("the subject comes from the region's own sign-in"),
         Reason::PolicyChanged => Some("`suiyue region describe CODE -o toml` prints the present one"),
+        Reason::AppExists => Some("`suiyue app add --replace` changes what it may call"),
+        Reason::AppNotFound => Some("`suiyue app list` names those that there are"),
+        Reason::AppRevoked => Some("`suiyue app add --replace` gives it a new token"),
+        Reason::AppRequired => Some("--token-file FILE"),
+        Reason::ReasonRequired => Some("--reason TEXT"),
         Reason::RegistryNone => Some("ask a gateway with a [registry] in its configuration"),
-        Reason::WriteUnknown => Some("`suiyue region describe CODE` shows what stands there"),
+        Reason::WriteUnknown => {
+            Some("`suiyue region describe CODE`, or `suiyue app describe APP`, shows what stands there")
+        }
         _ => None,
     }
 }
