@@ -15,6 +15,8 @@ pub mod config;
 
 pub mod app;
 
+pub mod identity;
+
 pub mod listener;
 
 pub mod http2;
