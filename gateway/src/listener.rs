@@ -118,8 +118,8 @@ async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<(Connection
             if socket.get_ref().1.alpn_protocol() != Some(b"h2") {
                 return Err(io::ErrorKind::Unsupported.into());
             }
-            let presented = socket.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            certificate = presented.and_then(|presented| apps::certificate::name(presented)).map(Rc::from);
+            let presented = socket.get_ref().1.peer_certificates().unwrap_or_default();
+            certificate = apps::certificate::name(presented).map(Rc::from);
             Io::Tls(Box::new(socket))
         }
     };

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 use suiyue_proto::{
+    identity::{SpiffeId, Subject},
     method::{Class, Method},
     region::{self, Code},
     v1,
@@ -27,7 +28,6 @@ const MAX_RPS: u32 = 10_000_000;
 /// The same of calls in flight.
 const MAX_IN_FLIGHT: u32 = 1_000_000;
 const MAX_BURST_S: u32 = 60;
-const MAX_CERTIFICATE: usize = 255;
 const MAX_NOTE: usize = 200;
 /// Seconds' worth of calls that a quiet app may make at once.
 const BURST_S: u32 = 2;
@@ -227,7 +227,7 @@ pub enum Problem {
     CredentialTaken,
     /// A hash does not have 32 bytes.
     HashInvalid,
-    /// A certificate's name is no URI.
+    /// A certificate's name is no app's.
     CertificateInvalid,
     /// A list is empty where something must stand, or longer than it may be.
     CountOutOfRange,
@@ -321,11 +321,12 @@ fn hash(field: &str, bytes: &[u8]) -> Result<Option<Hash>, Invalid> {
 }
 
 fn certificate(name: &str) -> Result<Option<Arc<str>>, Invalid> {
-    let usable = name.len() <= MAX_CERTIFICATE && name.bytes().all(|b| b.is_ascii_graphic());
-    match name {
-        "" => Ok(None),
-        _ if usable && name.contains("://") && !name.contains('*') => Ok(Some(name.into())),
-        _ => invalid("certificate", Problem::CertificateInvalid, "a URI as in spiffe://suiyue/app/NAME"),
+    if name.is_empty() {
+        return Ok(None);
+    }
+    match name.parse::<SpiffeId>() {
+        Ok(SpiffeId { subject: Subject::App(_), .. }) => Ok(Some(name.into())),
+        _ => invalid("certificate", Problem::CertificateInvalid, "spiffe://FEDERATION/app/NAME"),
     }
 }
 

@@ -4,6 +4,8 @@
 //! gateway's own machine who is taken at their word; the audit says which. A [`Deed`] is one attempt of an
 //! actor to change something.
 
+pub use suiyue_proto::identity::Role;
+
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Characters of a reason.
@@ -12,35 +14,6 @@ pub const MAX_REASON: usize = 500;
 const MAX_ACTOR: usize = 64;
 /// Who calls from the gateway's own machine without giving a name.
 pub const LOCAL: &str = "local";
-
-/// What an operator may do; each may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Look.
-    Viewer,
-    /// Change.
-    Operator,
-    /// Approve what another one wants to change.
-    Approver,
-}
-
-impl Role {
-    /// The word in certificates, in the audit and in refusals.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Approver => "approver",
-        }
-    }
-
-    /// The role that a word stands for.
-    #[must_use]
-    pub fn of(word: &str) -> Option<Self> {
-        [Self::Viewer, Self::Operator, Self::Approver].into_iter().find(|role| role.as_str() == word)
-    }
-}
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,13 +88,6 @@ pub fn is_reason(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn roles_stand_in_order_and_have_words() {
-        assert!(Role::Viewer < Role::Operator && Role::Operator < Role::Approver);
-        assert_eq!(Role::of("approver"), Some(Role::Approver));
-        assert_eq!(Role::of("Approver"), None);
-    }
 
     #[test]
     fn names_and_reasons_are_one_line() {

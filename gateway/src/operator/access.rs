@@ -17,6 +17,7 @@ use crate::{
         Audit,
         actor::{Actor, Deed, LOCAL, Role, is_actor, is_reason},
     },
+    identity::{Peer, Subject},
 };
 use futures_util::future::BoxFuture;
 use http::{Extensions, HeaderMap, Request, Response};
@@ -61,10 +62,6 @@ pub(super) const RULES: &[(&str, Role, Does)] = &[
 const REFUSALS: (u32, Duration) = (1, Duration::from_secs(10));
 /// An attempt is answered after this time, written down or not.
 const WRITE_WITHIN: Duration = Duration::from_secs(2);
-
-/// An operator whose certificate was taken by TLS.
-#[derive(Debug, Clone)]
-pub struct Certified(pub Actor);
 
 type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
@@ -133,8 +130,11 @@ impl<S> NamedService for Identity<S> {
 
 /// Who calls: a certificate's word, or that of somebody on this machine.
 fn identify(extensions: &Extensions, headers: &HeaderMap) -> Result<Actor, Status> {
-    if let Some(Certified(actor)) = extensions.get() {
-        return Ok(actor.clone());
+    if let Some(peer) = extensions.get::<Peer>() {
+        let Subject::Operator { role, name } = &peer.id().subject else {
+            return Err(Reason::IdentityRequired.status());
+        };
+        return Ok(Actor { name: name.clone(), role: *role, authenticated: true });
     }
     let from = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
     if !from.is_some_and(|address| address.ip().is_loopback()) {

@@ -73,7 +73,14 @@ fn each_bad_field_is_named() {
     refused(|g| g.token_sha256 = vec![7; 31].into(), "token_sha256", HashInvalid);
     refused(|g| g.token_sha256 = Default::default(), "token_sha256", CredentialMissing);
     refused(|g| g.previous_token_sha256 = vec![1].into(), "previous_token_sha256", HashInvalid);
-    for bad in ["gate", "spiffe://a/*", "spiffe://a b", &format!("spiffe://{}", "a".repeat(250))] {
+    for bad in [
+        "gate",
+        "spiffe://a/*",
+        "spiffe://a b",
+        "spiffe://a/gateway/g",
+        "spiffe://a/app/B",
+        &format!("spiffe://{}", "a".repeat(250)),
+    ] {
         refused(|g| g.certificate = bad.to_owned(), "certificate", CertificateInvalid);
     }
     refused(|g| g.methods.clear(), "methods", CountOutOfRange);

@@ -4,8 +4,15 @@ use super::*;
 use crate::registry::{Registry, embedded::Embedded, keys::Prefix};
 use futures_util::FutureExt as _;
 use http::HeaderValue;
-use std::sync::Mutex;
-use suiyue_proto::method;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use std::sync::{LazyLock, Mutex};
+use suiyue_proto::{
+    identity::{
+        Usage,
+        issue::{Authority, Order},
+    },
+    method,
+};
 
 /// What reached the handler: the deed, if there was one.
 type Seen = Arc<Mutex<Vec<Option<Arc<Deed>>>>>;
@@ -78,10 +85,26 @@ fn local(method: &str) -> Request<Body> {
     from(request(method), "127.0.0.1:5")
 }
 
+/// What the certificate of somebody says.
+fn peer(uri: &str) -> Peer {
+    let (authority, _) = Authority::new("operators", 0, 4_000_000_000).unwrap();
+    let order = Order {
+        uris: vec![uri.to_owned()],
+        hosts: Vec::new(),
+        uses: vec![Usage::Client],
+        not_before_unix_s: 0,
+        not_after_unix_s: 4_000_000_000,
+    };
+    let issued = authority.issue(&order).unwrap();
+    Peer::of(&[CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()]).unwrap()
+}
+
 fn certified(method: &str, role: Role, why: &str) -> Request<Body> {
+    static PEERS: LazyLock<[Peer; 3]> = LazyLock::new(|| {
+        ["viewer", "operator", "approver"].map(|role| peer(&format!("spiffe://suiyue/operator/{role}/wang")))
+    });
     let mut request = request(method);
-    let actor = Actor { name: "wang".to_owned(), role, authenticated: true };
-    request.extensions_mut().insert(Certified(actor));
+    request.extensions_mut().insert(PEERS[role as usize].clone());
     because(request, why)
 }
 
@@ -135,7 +158,10 @@ async fn without_a_certificate_only_callers_on_this_machine_are_operators() {
     let door = Door::new(None);
     assert_eq!(door.ask(local("SetApp")).await.code(), Code::Ok);
     assert_eq!(door.ask(from(request("SetApp"), "[::1]:5")).await.code(), Code::Ok);
-    for stranger in [from(request("ListNodes"), "192.0.2.1:5"), request("ListNodes")] {
+    // A node's certificate is no operator's, from wherever it comes.
+    let mut node = local("ListNodes");
+    node.extensions_mut().insert(peer("spiffe://suiyue/region/440100/node/suikang"));
+    for stranger in [from(request("ListNodes"), "192.0.2.1:5"), request("ListNodes"), node] {
         assert_eq!(Reason::of(&door.ask(stranger).await), Some(Reason::IdentityRequired));
     }
     let mut named = because(local("SetApp"), "穗康限流");
