@@ -12,6 +12,7 @@ use crate::{
     config::{Config, Kind},
     control::{self, Control, Snapshots},
     listener,
+    operator::access::Unproven,
     proxy::local::Services,
     registry,
     telemetry::Metrics,
@@ -202,7 +203,8 @@ impl Bound {
         let operator = services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone());
         let public = services::public(&operator, &shutdown);
         let followed = operator.followed.clone();
-        let private = services::control(operator, joined.as_ref().map(|joined| joined.registrar.service()));
+        let registrar = joined.as_ref().map(|joined| joined.registrar.service());
+        let private = services::control(operator, registrar, Unproven::at(addresses.control));
         tasks.spawn(services::serve(control, private, stages.ended.clone()));
         if let Some(joined) = joined {
             tasks.spawn(joined.run(shutdown.clone(), stages.ended.clone()));

@@ -82,9 +82,13 @@ pub(super) fn operator(
 }
 
 /// What the control port serves.
-pub(super) fn control(operator: Operator, registrar: Option<RegistryServiceServer<Registrar>>) -> Routes {
+pub(super) fn control(
+    operator: Operator,
+    registrar: Option<RegistryServiceServer<Registrar>>,
+    unproven: access::Unproven,
+) -> Routes {
     let audit = operator.audit.clone();
-    let routes = Routes::new(access::guard(OperatorServiceServer::new(operator), audit));
+    let routes = Routes::new(access::guard(OperatorServiceServer::new(operator), audit, unproven));
     let routes = registrar.into_iter().fold(routes, Routes::add_service);
     reflection(routes)
 }

@@ -23,14 +23,13 @@ use futures_util::future::BoxFuture;
 use http::{Extensions, HeaderMap, Request, Response};
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 use suiyue_proto::{metadata, reason::Reason};
-use tonic::{
-    Code, Status, body::Body, metadata::MetadataMap, server::NamedService, transport::server::TcpConnectInfo,
-};
+use tonic::{Code, Status, body::Body, metadata::MetadataMap, server::NamedService};
 use tower::Service;
 
 /// What a method does.
@@ -74,9 +73,29 @@ fn refuse(status: Status) -> Answer {
     Box::pin(async move { Ok(status.into_http()) })
 }
 
+/// Who a caller without a certificate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unproven {
+    /// Somebody on this machine: nobody else reaches the port.
+    Local,
+    /// Nobody.
+    Refused,
+}
+
+impl Unproven {
+    /// What it is on a port at this address.
+    #[must_use]
+    pub const fn at(control: SocketAddr) -> Self {
+        if control.ip().is_loopback() { Self::Local } else { Self::Refused }
+    }
+}
+
 /// Finds out who calls.
 #[derive(Clone)]
-pub struct Identity<S>(S);
+pub struct Identity<S> {
+    inner: S,
+    unproven: Unproven,
+}
 
 /// Notes why something is to be changed, and writes down what is refused.
 #[derive(Clone)]
@@ -97,12 +116,12 @@ struct Pace {
 }
 
 /// Puts the three in front of a service.
-pub fn guard<S>(inner: S, audit: Option<Audit>) -> Identity<impl Guarded>
+pub fn guard<S>(inner: S, audit: Option<Audit>, unproven: Unproven) -> Identity<impl Guarded>
 where
     S: Guarded,
 {
     let pace = Arc::new(Pace { start: Instant::now(), bucket: Bucket::default() });
-    Identity(Audited { inner: Authorized(inner), audit, pace })
+    Identity { inner: Audited { inner: Authorized(inner), audit, pace }, unproven }
 }
 
 /// A service of tonic's.
@@ -129,15 +148,14 @@ impl<S> NamedService for Identity<S> {
 }
 
 /// Who calls: a certificate's word, or that of somebody on this machine.
-fn identify(extensions: &Extensions, headers: &HeaderMap) -> Result<Actor, Status> {
+fn identify(extensions: &Extensions, headers: &HeaderMap, unproven: Unproven) -> Result<Actor, Status> {
     if let Some(peer) = extensions.get::<Peer>() {
         let Subject::Operator { role, name } = &peer.id().subject else {
             return Err(Reason::IdentityRequired.status());
         };
         return Ok(Actor { name: name.clone(), role: *role, authenticated: true });
     }
-    let from = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-    if !from.is_some_and(|address| address.ip().is_loopback()) {
+    if unproven == Unproven::Refused {
         return Err(Reason::IdentityRequired.status());
     }
     match headers.get(metadata::ACTOR) {
@@ -158,14 +176,14 @@ impl<S: Guarded> Service<Request<Body>> for Identity<S> {
     type Future = Answer;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
-        match identify(request.extensions(), request.headers()) {
+        match identify(request.extensions(), request.headers(), self.unproven) {
             Ok(actor) => {
                 request.extensions_mut().insert(actor);
-                Box::pin(self.0.call(request))
+                Box::pin(self.inner.call(request))
             }
             Err(status) => refuse(status),
         }

@@ -41,16 +41,17 @@ struct Door {
     registry: Embedded,
     seen: Seen,
     answers: Option<Reason>,
+    unproven: Unproven,
 }
 
 impl Door {
     fn new(answers: Option<Reason>) -> Self {
-        Self { registry: Embedded::new(), seen: Arc::default(), answers }
+        Self { registry: Embedded::new(), seen: Arc::default(), answers, unproven: Unproven::Local }
     }
 
     async fn send(&self, requests: Vec<Request<Body>>) -> Vec<Status> {
         let audit = Audit::new(Arc::new(self.registry.clone()), Prefix::default(), "gw-1");
-        let mut service = guard(Handler(self.seen.clone(), self.answers), Some(audit));
+        let mut service = guard(Handler(self.seen.clone(), self.answers), Some(audit), self.unproven);
         let mut statuses = Vec::new();
         for request in requests {
             let answer = service.call(request).await.unwrap();
@@ -73,16 +74,6 @@ fn request(method: &str) -> Request<Body> {
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = format!("/suiyue.v1.OperatorService/{method}").parse().unwrap();
     request
-}
-
-fn from(mut request: Request<Body>, address: &str) -> Request<Body> {
-    let remote_addr = Some(address.parse().unwrap());
-    request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr });
-    request
-}
-
-fn local(method: &str) -> Request<Body> {
-    from(request(method), "127.0.0.1:5")
 }
 
 /// What the certificate of somebody says.
@@ -156,20 +147,21 @@ async fn a_role_may_do_what_those_below_it_may() {
 #[tokio::test]
 async fn without_a_certificate_only_callers_on_this_machine_are_operators() {
     let door = Door::new(None);
-    assert_eq!(door.ask(local("SetApp")).await.code(), Code::Ok);
-    assert_eq!(door.ask(from(request("SetApp"), "[::1]:5")).await.code(), Code::Ok);
+    assert_eq!(door.ask(request("SetApp")).await.code(), Code::Ok);
     // A node's certificate is no operator's, from wherever it comes.
-    let mut node = local("ListNodes");
+    let mut node = request("ListNodes");
     node.extensions_mut().insert(peer("spiffe://suiyue/region/440100/node/suikang"));
-    for stranger in [from(request("ListNodes"), "192.0.2.1:5"), request("ListNodes"), node] {
-        assert_eq!(Reason::of(&door.ask(stranger).await), Some(Reason::IdentityRequired));
-    }
-    let mut named = because(local("SetApp"), "穗康限流");
+    assert_eq!(Reason::of(&door.ask(node).await), Some(Reason::IdentityRequired));
+    let remote = Door { unproven: Unproven::at("192.0.2.1:8441".parse().unwrap()), ..Door::new(None) };
+    assert_eq!(Reason::of(&remote.ask(request("ListNodes")).await), Some(Reason::IdentityRequired));
+    assert_eq!(remote.ask(certified("ListNodes", Role::Viewer, "")).await.code(), Code::Ok);
+    assert_eq!(Unproven::at("[::1]:8441".parse().unwrap()), Unproven::Local);
+    let mut named = because(request("SetApp"), "穗康限流");
     named.headers_mut().insert(metadata::ACTOR, HeaderValue::from_static("li"));
     door.ask(named).await;
     let seen = door.seen.lock().unwrap();
     let told: Vec<_> = seen.iter().flatten().map(|d| (d.actor.name.as_str(), d.reason.as_str())).collect();
-    assert_eq!(told, [("local", ""), ("local", ""), ("li", "穗康限流")]);
+    assert_eq!(told, [("local", ""), ("li", "穗康限流")]);
     assert!(seen.iter().flatten().all(|deed| !deed.actor.authenticated && deed.method == "SetApp"));
 }
 
@@ -181,7 +173,7 @@ async fn a_change_needs_a_reason_that_can_be_written_down() {
     assert_eq!(reason(certified("SetApp", Role::Operator, "  ")).await, Some(Reason::ReasonRequired));
     assert_eq!(reason(certified("SetApp", Role::Operator, "a\nb")).await, Some(Reason::ActorInvalid));
     assert_eq!(reason(certified("ListApps", Role::Viewer, "")).await, None);
-    let mut forged = local("SetApp");
+    let mut forged = request("SetApp");
     forged.headers_mut().insert(metadata::ACTOR, HeaderValue::from_static("a b"));
     assert_eq!(reason(forged).await, Some(Reason::ActorInvalid));
     // A certificate wins over what the caller says.
@@ -201,7 +193,7 @@ async fn refused_attempts_of_the_authenticated_are_written_down_within_bounds() 
     by_handler.ask(certified("SetApp", Role::Operator, "why")).await;
     assert_eq!(by_handler.entries().await, 1);
     // Not: who has no certificate, who only looks, and where something is away.
-    by_handler.ask(local("SetApp")).await;
+    by_handler.ask(request("SetApp")).await;
     by_handler.ask(certified("ListApps", Role::Viewer, "")).await;
     assert_eq!(by_handler.entries().await, 1);
     let away = Door::new(Some(Reason::RegistryUnavailable));
