@@ -9,7 +9,7 @@
 //!                  └─► handler ── writes the change and its entry together
 //! ```
 //! The audit stands before the role, so that it sees what the role refuses. A method that is not in
-//! [`RULES`] is refused: a test compares them with the service.
+//! `RULES` is refused: a test compares them with the service.
 
 use crate::{
     apps::quota::{Bucket, Rate},

@@ -3,6 +3,7 @@
 //! Tokens are drawn here and printed here: the gateway and the registry get their hashes only.
 
 use super::{
+    audit,
     operator::Operator,
     output::{self, Format},
     refusal,
@@ -210,12 +211,12 @@ fn tell(format: Format, document: &Document) -> anyhow::Result<()> {
     output::line(&text)
 }
 
-/// An instant, as seconds from now.
+/// An instant, and how long it is until then.
 fn at(unix_ms: i64) -> String {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
     let left = u64::try_from(unix_ms.saturating_sub(now)).unwrap_or(0);
-    format!("{unix_ms} ms since 1970 (in {})", output::age(left))
+    format!("{} (in {})", audit::utc(unix_ms), output::age(left))
 }
 
 /// The document of `app list -o json`, and of `app describe` with one app.

@@ -139,7 +139,7 @@ impl Entry {
 
 /// `2026-11-27T08:15:30Z`, by the proleptic Gregorian calendar (H. Hinnant, "chrono-compatible low-level
 /// date algorithms").
-fn utc(unix_ms: i64) -> String {
+pub(super) fn utc(unix_ms: i64) -> String {
     let seconds = unix_ms.div_euclid(1000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let z = days + 719_468;
