@@ -238,11 +238,14 @@ async fn a_token_is_nowhere_but_in_the_call() -> anyhow::Result<()> {
         let told = suiyue(&[verb, &["-o", "json", "--gateway", &control]].concat()).await?;
         seen.push((verb.join(" "), told.into_bytes()));
     }
-    let state = files(gateway.dir())?;
-    ensure!(state.iter().any(|path| path.ends_with("state/audit/head")), "{state:?}");
-    for path in state {
-        seen.push((path.display().to_string(), fs::read(&path)?));
-    }
+    // A file that is renamed meanwhile has to be read under its other name.
+    let state = eventually("every file of the gateway is read", async || {
+        let read = |path: std::path::PathBuf| Ok((path.display().to_string(), fs::read(path)?));
+        files(gateway.dir())?.into_iter().map(read).collect::<anyhow::Result<Vec<_>>>()
+    })
+    .await?;
+    ensure!(state.iter().any(|(path, _)| path.ends_with("state/audit/head")), "{:?}", state.len());
+    seen.extend(state);
     for node in &federation.nodes {
         seen.push((node.name.clone(), node.process.log().into_bytes()));
     }
