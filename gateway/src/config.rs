@@ -4,6 +4,7 @@
 //! ([`Overrides`]) win over the file. Every error names the file, the line and the field, and says what
 //! to write instead.
 
+mod apps;
 mod file;
 mod nodes;
 mod telemetry;
@@ -12,6 +13,7 @@ pub use file::{File, Kind};
 
 use crate::{
     admission::Limits,
+    apps::Anonymous,
     registry::keys::{Prefix, is_name},
     subject,
     table::Table,
@@ -60,6 +62,8 @@ pub struct Config {
     pub ramp: Duration,
     /// Traces and access log.
     pub telemetry: trace::Settings,
+    /// What happens to calls of nobody.
+    pub anonymous: Arc<Anonymous>,
 }
 
 /// Where the registry is.
@@ -168,7 +172,9 @@ impl Config {
             let span = file.control.as_ref().map_or(0..0, Spanned::span);
             return Err(source.invalid(&span, "control", problem));
         }
+        let registry = registry(&source, &file, overrides)?;
         Ok(Self {
+            anonymous: apps::anonymous(&source, &file.apps, registry.kind != Kind::None)?.into(),
             id: id(&source, &file, overrides)?,
             listen: address(&source, "listen", file.listen.as_ref(), overrides.listen.as_deref(), 8440)?,
             control,
@@ -177,7 +183,7 @@ impl Config {
             state_dir: overrides.state_dir.clone().or_else(|| file.state_dir.clone()),
             default_region: default_region(&source, &file, overrides)?,
             subjects: subjects(&source, &file)?,
-            registry: registry(&source, &file, overrides)?,
+            registry,
             join: nodes::join(&source, &file)?,
             table: nodes::table(&source, &file)?,
             tls: nodes::tls(&source, &file)?,

@@ -1,9 +1,13 @@
 //! What do operators see?
 //!
 //! `OperatorService`: nodes with their health, regions and their policies, why a route is what it is,
-//! and the registry as text. It reads the same snapshots that requests read; what it changes it writes
-//! to the registry, never to the table.
+//! apps and their grants, the audit, and the registry as text. It reads the same snapshots that requests
+//! read; what it changes it writes to the registry, never to the table, and always together with an entry
+//! of the audit. Who may call what is decided in front of it ([`access`]).
 
+pub mod access;
+mod apps;
+mod audit;
 mod dump;
 mod explain;
 mod intents;
@@ -12,6 +16,8 @@ mod routes;
 mod what_if;
 
 use crate::{
+    apps::Anonymous,
+    audit::{Audit, actor::Deed},
     control::Snapshots,
     health::State,
     plan,
@@ -19,6 +25,7 @@ use crate::{
     snapshot::Snapshot,
     subject,
     table::{Node, Role, Source},
+    telemetry::Metrics,
 };
 use std::sync::Arc;
 use suiyue_proto::{
@@ -43,6 +50,17 @@ pub struct Operator {
     pub prefix: Prefix,
     /// What subjects are hashed with.
     pub subjects: subject::Key,
+    /// What writes changes with their entries; `None` for a gateway without a registry.
+    pub audit: Option<Audit>,
+    /// Numbers of apps, and the remembered head of the audit.
+    pub metrics: Arc<Metrics>,
+    /// What happens to calls of nobody.
+    pub anonymous: Arc<Anonymous>,
+}
+
+/// Who changes something: as the services in front of the API found out.
+fn deed<T>(request: &Request<T>, method: &'static str) -> Arc<Deed> {
+    request.extensions().get::<Arc<Deed>>().cloned().unwrap_or_else(|| Arc::new(Deed::local(method)))
 }
 
 #[tonic::async_trait]
@@ -106,14 +124,63 @@ impl OperatorService for Operator {
         &self,
         request: Request<v1::SetRegionPolicyRequest>,
     ) -> Result<Response<v1::SetRegionPolicyResponse>, Status> {
-        self.set_policy(request.into_inner()).await.map(Response::new)
+        let deed = deed(&request, "SetRegionPolicy");
+        self.set_policy(&deed, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_apps(
+        &self,
+        request: Request<v1::ListAppsRequest>,
+    ) -> Result<Response<v1::ListAppsResponse>, Status> {
+        self.apps(request.get_ref()).map(Response::new)
+    }
+
+    async fn set_app(
+        &self,
+        request: Request<v1::SetAppRequest>,
+    ) -> Result<Response<v1::ChangeAppResponse>, Status> {
+        let deed = deed(&request, "SetApp");
+        self.set_app(&deed, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rotate_app(
+        &self,
+        request: Request<v1::RotateAppRequest>,
+    ) -> Result<Response<v1::ChangeAppResponse>, Status> {
+        let deed = deed(&request, "RotateApp");
+        self.rotate_app(&deed, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn revoke_app(
+        &self,
+        request: Request<v1::RevokeAppRequest>,
+    ) -> Result<Response<v1::ChangeAppResponse>, Status> {
+        let deed = deed(&request, "RevokeApp");
+        self.revoke_app(&deed, request.into_inner()).await.map(Response::new)
+    }
+
+    type ReadAuditStream = audit::Records;
+
+    async fn read_audit(
+        &self,
+        request: Request<v1::ReadAuditRequest>,
+    ) -> Result<Response<audit::Records>, Status> {
+        self.audit_records(request.into_inner()).map(Response::new)
+    }
+
+    async fn remembered_audit(
+        &self,
+        _: Request<v1::RememberedAuditRequest>,
+    ) -> Result<Response<v1::RememberedAuditResponse>, Status> {
+        Ok(Response::new(self.remembered()))
     }
 
     async fn set_node_intent(
         &self,
         request: Request<v1::SetNodeIntentRequest>,
     ) -> Result<Response<v1::SetNodeIntentResponse>, Status> {
-        self.set_intent(request.into_inner()).await.map(Response::new)
+        let deed = deed(&request, "SetNodeIntent");
+        self.set_intent(&deed, request.into_inner()).await.map(Response::new)
     }
 
     async fn dump_registry(

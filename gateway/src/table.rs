@@ -4,6 +4,7 @@
 //! and turned into our own types. It is immutable; the registry fold is its only writer. Health and
 //! load are not in it.
 
+use crate::apps::grant::Grants;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use suiyue_proto::{
     method::{Class, Method},
@@ -36,6 +37,8 @@ pub struct Table {
     pub nodes: BTreeMap<Arc<str>, Arc<Node>>,
     /// Policies by region; a region without one has no peers.
     pub policies: BTreeMap<Code, Policy>,
+    /// What apps may call. The same one as long as no grant changes.
+    pub apps: Arc<Grants>,
     /// Shifts that operators ordered, in no order; those that have not begun or are over change nothing.
     pub shifts: Vec<Arc<Shift>>,
     /// Methods that may be forwarded, by path.

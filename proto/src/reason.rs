@@ -90,7 +90,25 @@ reasons! {
     NodeNameTaken = "NODE_NAME_TAKEN", AlreadyExists, "another region has a node of this name";
     Superseded = "SUPERSEDED", Aborted, "a newer registration of this endpoint took over";
     RegistryUnavailable = "REGISTRY_UNAVAILABLE", Unavailable, "the registry cannot be reached; try another gateway";
+    // What may an app call?
+    AppRequired = "APP_REQUIRED", Unauthenticated, "calls of nobody are not taken here: send the app's token as authorization: Bearer TOKEN";
+    AppUnknown = "APP_UNKNOWN", Unauthenticated, "the token or certificate is of no app that may call";
+    AppMethodDenied = "APP_METHOD_DENIED", PermissionDenied, "the app's grant does not have this method";
+    AppClassDenied = "APP_CLASS_DENIED", PermissionDenied, "the app's grant does not have the class of this method";
+    AppRegionDenied = "APP_REGION_DENIED", PermissionDenied, "the app's grant does not have this region";
+    QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, "the app calls more than its quota: come back later";
+    // Who may operate?
+    IdentityRequired = "IDENTITY_REQUIRED", Unauthenticated, "operators need a certificate here";
+    ActorInvalid = "ACTOR_INVALID", InvalidArgument, "the actor or the reason of a change cannot be used: see the field in the error details";
+    ReasonRequired = "REASON_REQUIRED", InvalidArgument, "a change needs a reason: it goes into the audit";
+    RoleInsufficient = "ROLE_INSUFFICIENT", PermissionDenied, "this needs a role that the operator does not have";
+    AuditBroken = "AUDIT_BROKEN", FailedPrecondition, "the head of the audit cannot be read: nothing is changed before a person has looked at it";
     // What may an operator change, and ask?
+    AppInvalid = "APP_INVALID", InvalidArgument, "the app's grant cannot be used: see the field in the error details";
+    AppChanged = "APP_CHANGED", Aborted, "the app was changed since it was read: read it again";
+    AppExists = "APP_EXISTS", AlreadyExists, "an app of this name is registered";
+    AppNotFound = "APP_NOT_FOUND", NotFound, "no app of this name is registered";
+    AppRevoked = "APP_REVOKED", FailedPrecondition, "the app is revoked";
     RegionNotRouted = "REGION_NOT_ROUTED", InvalidArgument, "calls of this region are routed as those of the one in the error details: name that one";
     PolicyInvalid = "POLICY_INVALID", InvalidArgument, "the policy cannot be used: see the field in the error details";
     PolicyChanged = "POLICY_CHANGED", Aborted, "the policy was changed since it was read: read it again";

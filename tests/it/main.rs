@@ -3,6 +3,8 @@
 //! One binary; every module asks one question. `tests/run` sets up what the tests need and runs them.
 
 mod adapter;
+mod apps;
+mod audit;
 mod bad_input;
 mod cli;
 mod conformance;

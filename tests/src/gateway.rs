@@ -22,6 +22,7 @@ pub struct Builder {
     ramp_s: u32,
     top: String,
     tables: String,
+    anonymous: &'static str,
 }
 
 /// A running gateway.
@@ -70,6 +71,13 @@ impl Builder {
         self
     }
 
+    /// Calls of nobody are refused; by default they are taken here.
+    #[must_use]
+    pub fn no_anonymous(mut self) -> Self {
+        self.anonymous = "deny";
+        self
+    }
+
     /// More of `gateway.toml`: tables only.
     #[must_use]
     pub fn toml(mut self, tables: &str) -> Self {
@@ -104,8 +112,8 @@ impl Builder {
         let (config, addresses) = (dir.join("gateway.toml"), dir.join("addresses.json"));
         let [data, control, admin] = listen;
         let text = format!(
-            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n{}{}",
-            self.id, self.workers, self.top, self.ramp_s, self.registry, self.tables,
+            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n[apps]\nanonymous = {:?}\n{}{}",
+            self.id, self.workers, self.top, self.ramp_s, self.anonymous, self.registry, self.tables,
         );
         fs::write(&config, text)?;
         let _ = fs::remove_file(&addresses);
@@ -138,6 +146,7 @@ impl Gateway {
             ramp_s: 0,
             top: String::new(),
             tables: String::new(),
+            anonymous: "allow",
         }
     }
 
@@ -151,6 +160,12 @@ impl Gateway {
         ensure!(addresses == listen, "{} came back on other ports", self.id);
         self.process = process;
         Ok(())
+    }
+
+    /// Its own directory, with its state and its log.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// What its newest copy of the registry holds, as far as it is text.

@@ -4,17 +4,19 @@
 //! over a configuration file. Values are checked here, so that a wrong one ends with code 2 and the
 //! allowed ones named.
 
+mod app;
 mod node;
 mod region;
 mod route;
 mod value;
 
+pub use app::{Account, AddApp, App, Audit};
 pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
 pub use route::{Route, WhatIf};
 pub use value::{Address, Subject};
 
-use crate::{load::mix::Mix, verbs::output::Format};
+use crate::{exit::Usage, load::mix::Mix, verbs::output::Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use suiyue_proto::region::Code;
@@ -29,6 +31,8 @@ Examples:
                                                    does it keep the contract?
   suiyue route explain --region 440100 --class scan
   suiyue region describe 440100                    its policy, its nodes, where calls go
+  suiyue app list                                  which apps may call what
+  suiyue audit tail                                who changed what, and why
   suiyue code show --region 440100 --subject 04c8dab17da6027c0f3ca6f3af3606fb
   suiyue code verify 'SY1:440100:…'
   suiyue load --server 127.0.0.1:8440 --rate 2000 --seconds 10
@@ -80,6 +84,12 @@ pub enum Command {
     /// Ask where calls go.
     #[command(subcommand)]
     Route(Route),
+    /// Register apps, and say what each may call.
+    #[command(subcommand)]
+    App(App),
+    /// Read and check the audit: who changed what, and why.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Show or verify one code.
     #[command(subcommand)]
     Code(CodeVerb),
@@ -302,6 +312,9 @@ pub struct Server {
         default_value = "127.0.0.1:8440"
     )]
     pub server: Vec<Address>,
+    /// File with the app's token; default: calls of nobody.
+    #[arg(long, env = "SUIYUE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl Server {
@@ -309,6 +322,22 @@ impl Server {
     #[must_use]
     pub fn servers(&self) -> Vec<String> {
         self.server.iter().map(Address::to_string).collect()
+    }
+
+    /// The value of `authorization`, where a token is given. It comes from a file, because a command line
+    /// can be read by everybody on the machine.
+    ///
+    /// # Errors
+    /// [`Usage`] when the file cannot be read, or holds no token.
+    pub fn authorization(&self) -> Result<Option<http::HeaderValue>, Usage> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let wrong = |problem: String| Usage(format!("--token-file {}: {problem}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let value = http::HeaderValue::try_from(format!("Bearer {}", text.trim())).ok();
+        let mut value =
+            value.filter(|_| !text.trim().is_empty()).ok_or_else(|| wrong("it holds no token".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 }
 

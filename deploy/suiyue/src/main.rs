@@ -7,7 +7,7 @@ use suiyue::{
     demo,
     exit::{self, Exit},
     serve,
-    verbs::{self, code, nodes, output::Format, regions, route},
+    verbs::{self, apps, audit, code, nodes, output::Format, regions, route},
 };
 
 /// 11 to 14 % fewer instructions a call than the system's allocator.
@@ -39,6 +39,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             let question = route::Question { region, class, subject, plan, what_if };
             here(route::explain(&ask.gateways(), &question, ask.output)).map(done)
         }
+        Command::App(verb) => here(apps::run(&verb)).map(done),
+        Command::Audit(verb) => here(audit::run(&verb)).map(done),
         Command::Code(verb) => code(verb),
         Command::Load(flags) => load(&flags),
         Command::Demo(flags) => play(&flags),
@@ -80,10 +82,10 @@ fn code(verb: CodeVerb) -> anyhow::Result<Exit> {
                 (false, Format::Json) => code::Show::Json,
                 (false, Format::Table) => code::Show::Drawing,
             };
-            here(code::show(&server.servers(), region, subject, how))
+            here(code::show(&server, region, subject, how))
         }
         CodeVerb::Verify { server, code, region, output } => {
-            here(code::verify(&server.servers(), &code, region, output))
+            here(code::verify(&server, &code, region, output))
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{Addresses, Error};
 use crate::{
+    audit::keeper::{Keeper, Memory},
     config::{Config, Kind},
     registrar::{Registrar, Settings},
     registry::{Registry, embedded::Embedded, etcd::Etcd, follow, last_known_good::LastKnownGood},
@@ -102,6 +103,18 @@ pub(super) async fn watch(
         }
     };
     ended.run_until_cancelled(watching).await.unwrap_or_default()
+}
+
+/// Remembers the head of the audit, on disk where there is a state directory.
+pub(super) fn remember(
+    config: &Config,
+    joined: &Joined,
+    memory: Memory,
+    ended: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let dir = config.state_dir.as_ref().map(|dir| dir.join("audit"));
+    let prefix = config.registry.prefix.clone();
+    Keeper::new(joined.registry.clone(), prefix, dir.as_deref(), memory).run(ended)
 }
 
 /// The copies of the registry on disk. Without them a start while etcd is away finds nobody.

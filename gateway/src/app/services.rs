@@ -3,8 +3,17 @@
 //! The data port answers health, reflection and `ListRegions` itself (see [`crate::proxy::local`]); the
 //! control port serves the registrar and the operator API, loopback only until certificates come.
 
-use crate::{operator::Operator, proxy::local::Services, registrar::Registrar};
-use std::time::Duration;
+use super::federation::Joined;
+use crate::{
+    audit::Audit,
+    config::Config,
+    control::Snapshots,
+    operator::{Operator, access},
+    proxy::local::Services,
+    registrar::Registrar,
+    telemetry::Metrics,
+};
+use std::{sync::Arc, time::Duration};
 use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
 };
@@ -51,9 +60,36 @@ pub(super) fn public(operator: &Operator, shutdown: &CancellationToken) -> Servi
     )
 }
 
+/// The operator API of this gateway.
+pub(super) fn operator(
+    config: &Config,
+    joined: Option<&Joined>,
+    snapshots: Snapshots,
+    metrics: Arc<Metrics>,
+) -> Operator {
+    let registry = joined.map(|joined| joined.registry.clone());
+    let prefix = config.registry.prefix.clone();
+    Operator {
+        gateway: config.id.clone(),
+        snapshots,
+        followed: joined.map(|joined| joined.followed.clone()),
+        audit: registry.clone().map(|registry| Audit::new(registry, prefix.clone(), &config.id)),
+        registry,
+        prefix,
+        subjects: config.subjects,
+        metrics,
+        anonymous: config.anonymous.clone(),
+    }
+}
+
 /// What the control port serves.
-pub(super) fn control(operator: Operator, registrar: Option<RegistryServiceServer<Registrar>>) -> Routes {
-    let routes = Routes::new(OperatorServiceServer::new(operator));
+pub(super) fn control(
+    operator: Operator,
+    registrar: Option<RegistryServiceServer<Registrar>>,
+    unproven: access::Unproven,
+) -> Routes {
+    let audit = operator.audit.clone();
+    let routes = Routes::new(access::guard(OperatorServiceServer::new(operator), audit, unproven));
     let routes = registrar.into_iter().fold(routes, Routes::add_service);
     reflection(routes)
 }

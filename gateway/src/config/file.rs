@@ -27,6 +27,14 @@ pub struct File {
     pub(super) limits: Limits,
     pub(super) health: Health,
     pub(super) telemetry: Telemetry,
+    pub(super) apps: Apps,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Apps {
+    /// A word or a list of methods.
+    pub(super) anonymous: Option<Spanned<toml::Value>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -93,7 +93,25 @@ fn a_wrong_field_is_named_with_its_line() {
     refused("[telemetry]\ntrace_ratio = 1.5", &["gateway.toml:2", "telemetry.trace_ratio", "1.0"]);
     refused("[telemetry]\naccess_log_ratio = -1.0", &["gateway.toml:2", "telemetry.access_log_ratio"]);
     refused("[telemetry]\naccess-log = true", &["line 2", "access-log", "access_log"]);
+    for bad in ["\"all\"", "true", "[1]", "[\"/a.B\"]", "[\"*\"]"] {
+        refused(&format!("[apps]\nanonymous = {bad}"), &["gateway.toml:2", "apps.anonymous", "method"]);
+    }
+    refused("[apps]\nanonymus = \"allow\"", &["line 2", "anonymus"]);
     refused("[limits]\nrequest_bytes = 0", &["gateway.toml:2", "limits.request_bytes"]);
+}
+
+#[test]
+fn nobody_calls_anonymously_where_apps_can_be_registered() {
+    let takes = |text: &str, path: &str| parse(text).unwrap().anonymous.takes(path);
+    let (verify, show) = ("/suiyue.v1.CodeService/VerifyCode", "/suiyue.v1.CodeService/ShowCode");
+    assert!(takes("", show));
+    assert!(!takes("[registry]\nkind = \"embedded\"", verify));
+    assert!(takes("[apps]\nanonymous = \"allow\"\n[registry]\nkind = \"embedded\"", show));
+    assert!(!takes("[apps]\nanonymous = \"deny\"", verify));
+    let some = format!("[apps]\nanonymous = [{verify:?}, \"suiyue.v1.TrustService/*\"]");
+    assert!(
+        takes(&some, verify) && takes(&some, "/suiyue.v1.TrustService/GetTrustList") && !takes(&some, show)
+    );
 }
 
 #[test]

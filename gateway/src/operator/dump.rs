@@ -2,10 +2,14 @@
 //!
 //! Every value is one of the messages of `stored.proto`; which one, the key says.
 
-use crate::registry::{
-    Entry,
-    keys::{Key, Part, Prefix},
+use crate::{
+    audit::Value,
+    registry::{
+        Entry,
+        keys::{Key, Part, Prefix},
+    },
 };
+use bytes::Bytes;
 use prost::Message;
 use suiyue_proto::v1;
 
@@ -23,26 +27,21 @@ pub(super) fn text(prefix: &Prefix, entry: &Entry) -> v1::RegistryEntry {
     }
 }
 
+/// A value for the audit.
+pub(super) fn value(key: &Key, bytes: Bytes) -> Value {
+    let text = decode(key, &bytes).unwrap_or_else(|why| why);
+    Value { bytes, text }
+}
+
 fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
     fn read<M: Message + Default>(value: &[u8]) -> Result<M, String> {
         M::decode(value).map_err(|e| e.to_string())
     }
     let list = |codes: Vec<String>| codes.join(",");
     Ok(match key {
-        Key::Region(_) => {
-            let policy: v1::RegionPolicy = read(value)?;
-            let peers = policy.peers.iter().map(|peer| peer.node.clone());
-            let weights = policy.weights.iter().map(|weight| format!("{}:{}", weight.node, weight.weight));
-            let rules = policy.classes.iter().map(rule);
-            format!(
-                "policy peers={} weights={} classes={} two_person_above={} in_flight_max={}",
-                list(peers.collect()),
-                list(weights.collect()),
-                list(rules.collect()),
-                or_default(policy.two_person_above),
-                or_default(policy.in_flight_max)
-            )
-        }
+        Key::Region(_) => policy(&read(value)?),
+        Key::App(_) => app(&read(value)?),
+        Key::Audit(_) | Key::AuditHead => "audit".to_owned(),
         Key::Gateway(_) => {
             let presence: v1::GatewayPresence = read(value)?;
             format!(
@@ -93,6 +92,53 @@ fn intended(intent: &v1::NodeIntent) -> String {
         intent.drained,
         intent.drained_endpoints.join(",")
     )
+}
+
+fn joined(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(",")
+}
+
+/// A policy, in the order of its message.
+fn policy(policy: &v1::RegionPolicy) -> String {
+    let peers = policy.peers.iter().map(|peer| peer.node.clone());
+    let weights = policy.weights.iter().map(|weight| format!("{}:{}", weight.node, weight.weight));
+    let rules = policy.classes.iter().map(rule);
+    format!(
+        "policy peers={} weights={} classes={} two_person_above={} in_flight_max={}",
+        joined(peers),
+        joined(weights),
+        joined(rules),
+        or_default(policy.two_person_above),
+        or_default(policy.in_flight_max)
+    )
+}
+
+/// A grant; of its tokens no more than tells one from another.
+fn app(grant: &v1::AppGrant) -> String {
+    let fingerprint =
+        |hash: &[u8]| if hash.is_empty() { "-".to_owned() } else { hex(&hash[..hash.len().min(4)]) };
+    let classes: Vec<_> = grant.classes().map(|class| class.as_str_name().to_owned()).collect();
+    let quota = grant.quota.unwrap_or_default();
+    let certificate = if grant.certificate.is_empty() { "-" } else { &grant.certificate };
+    format!(
+        "app disabled={} token={} previous={} previous_until={} certificate={certificate} methods={} classes={} \
+         regions={} rps={} burst_s={} in_flight_max={} note={:?}",
+        grant.disabled,
+        fingerprint(&grant.token_sha256),
+        fingerprint(&grant.previous_token_sha256),
+        grant.previous_until_unix_ms,
+        grant.methods.join(","),
+        if classes.is_empty() { "all".to_owned() } else { classes.join(",") },
+        grant.regions.join(","),
+        or_none(quota.rps),
+        or_default(quota.burst_s),
+        or_none(quota.in_flight_max),
+        grant.note,
+    )
+}
+
+fn or_none(value: Option<u32>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
 /// `CLASS_SCAN:60:NOTHING_HEALTHY_CLOSED`: class, limit of age in seconds, rule.

@@ -17,6 +17,7 @@ mod step;
 
 use super::{Operator, policies::tier_of, routes, routing_exactly, what_if};
 use crate::{
+    audit::actor::Deed,
     plan::{self, Plans, Route},
     registry::{
         fold,
@@ -54,15 +55,21 @@ impl Operator {
 
     pub(super) async fn set_intent(
         &self,
+        deed: &Deed,
         asked: v1::SetNodeIntentRequest,
     ) -> Result<v1::SetNodeIntentResponse, Status> {
+        if asked.dry_run {
+            deed.rehearse();
+        }
+        let audit = self.audit.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
         let registry = self.registry.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
         let snapshot = self.snapshots.current();
         let (intent, wanted) = sound(asked.intent.clone().unwrap_or_default())?;
         let node = snapshot.table.nodes.get(asked.node.as_str()).map(|node| &**node);
         let code = region_of(&asked, node, intent)?;
-        let key = self.intent_key(code, &asked.node);
-        let swap = Swap { key, intent: wanted, expected: asked.expected_revision };
+        let short = Key::Node { region: code, node: asked.node.clone(), part: Part::Intent };
+        let swap =
+            Swap { key: self.prefix.key(&short), short, intent: wanted, expected: asked.expected_revision };
         let stored = swap.read(&**registry).await?;
         let standing = swap.judge(&stored)?;
         let before = stored.intent();
@@ -73,7 +80,7 @@ impl Operator {
         let (intent_revision, written) = match standing {
             Present::Same(revision) => (revision, false),
             Present::AsRead if asked.dry_run => (asked.expected_revision, false),
-            Present::AsRead => swap.write(&**registry).await?,
+            Present::AsRead => swap.write((audit, deed), &stored).await?,
         };
         if written {
             let (stage, drained) = (swap.intent.stage().as_str_name(), intent.drained);

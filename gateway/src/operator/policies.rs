@@ -9,8 +9,9 @@
 //!           → dry run ends here → compare-and-swap
 //! ```
 
-use super::{Operator, routes, routing, routing_exactly, what_if};
+use super::{Operator, apps::not_written, dump, routes, routing, routing_exactly, what_if};
 use crate::{
+    audit::{Audit, What, actor::Deed},
     plan::{MAX_LAG, NOTHING_HEALTHY},
     registry::{
         Entry, Error, Outcome, Registry, Txn,
@@ -20,6 +21,7 @@ use crate::{
     snapshot::Snapshot,
     table::{Node, Policy, Role, Table},
 };
+use bytes::Bytes;
 use prost::Message as _;
 use std::{sync::Arc, time::Duration};
 use suiyue_proto::{
@@ -74,19 +76,24 @@ impl Operator {
 
     pub(super) async fn set_policy(
         &self,
+        deed: &Deed,
         asked: v1::SetRegionPolicyRequest,
     ) -> Result<v1::SetRegionPolicyResponse, Status> {
+        if asked.dry_run {
+            deed.rehearse();
+        }
         let code = routing_exactly(asked.region)?;
         let registry = self.registry.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
+        let audit = self.audit.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
         let policy = asked.policy.unwrap_or_default();
         let checked = policy::check(&policy).map_err(|invalid| refusal(&invalid))?;
         let snapshot = self.snapshots.current();
         let unregistered = if asked.allow_unregistered { Unregistered::Warn } else { Unregistered::Refuse };
         let warnings = fit(code, &checked, &snapshot.table, unregistered).map_err(|i| refusal(&i))?;
         let after = after(&snapshot, code, checked)?;
-        let swap =
-            Swap { key: self.prefix.key(&Key::Region(code)), policy, expected: asked.expected_revision };
-        let (policy_revision, written) = swap.run(&**registry, asked.dry_run).await?;
+        let key = self.prefix.key(&Key::Region(code));
+        let swap = Swap { code, key, policy, expected: asked.expected_revision };
+        let (policy_revision, written) = swap.run(&**registry, (audit, deed), asked.dry_run).await?;
         if written {
             tracing::info!(region = %code, revision = policy_revision, "policy of a region was replaced");
         }
@@ -226,6 +233,7 @@ fn refusal(invalid: &Invalid) -> Status {
 
 /// One replacement of a policy.
 struct Swap {
+    code: Code,
     key: String,
     policy: v1::RegionPolicy,
     /// Revision that the caller had read; 0: no policy.
@@ -241,45 +249,46 @@ enum Present {
 }
 
 impl Swap {
-    /// The revision of the policy, and whether we wrote it.
-    async fn run(&self, registry: &dyn Registry, dry_run: bool) -> Result<(i64, bool), Status> {
-        match self.judge(self.read(registry).await?.as_ref())? {
+    /// The revision of the policy, and whether we wrote it. A write without an answer may have happened, so
+    /// whoever asked must not be told that it has not: the audit finds out by its entry.
+    async fn run(
+        &self,
+        registry: &dyn Registry,
+        (audit, deed): (&Audit, &Deed),
+        dry_run: bool,
+    ) -> Result<(i64, bool), Status> {
+        let present = self.read(registry).await?;
+        match self.judge(present.as_ref())? {
             Present::Same(revision) => return Ok((revision, false)),
             Present::AsRead if dry_run => return Ok((self.expected, false)),
             Present::AsRead => {}
         }
+        let value: Bytes = self.policy.encode_to_vec().into();
         let txn = Txn {
             expect: vec![(self.key.clone(), self.expected)],
-            puts: vec![(self.key.clone(), self.policy.encode_to_vec().into(), 0)],
+            puts: vec![(self.key.clone(), value.clone(), 0)],
             deletes: Vec::new(),
         };
-        match registry.commit(txn).await {
+        let key = Key::Region(self.code);
+        let what = What {
+            key: key.to_string(),
+            replaced: self.expected,
+            before: present.map(|entry| dump::value(&key, entry.value)),
+            after: Some(dump::value(&key, value)),
+        };
+        match audit.commit(deed, &what, &txn).await {
             Ok(Outcome::Committed(revision)) => Ok((revision, true)),
             Ok(Outcome::Conflict(present)) => match self.judge(present.first())? {
                 Present::Same(revision) => Ok((revision, false)),
                 Present::AsRead => Err(Reason::WriteUnknown.status()),
             },
-            // It may be written, so whoever asked must not be told that it is not.
-            Err(Error::Unknown(error)) => match self.judge(self.resolve(registry, &error).await?.as_ref())? {
-                Present::Same(revision) => Ok((revision, true)),
-                // It may still be on its way.
-                Present::AsRead => Err(Reason::WriteUnknown.status()),
-            },
-            Err(error) => Err(away(&error)),
+            Err(failure) => Err(not_written(&failure)),
         }
     }
 
     async fn read(&self, registry: &dyn Registry) -> Result<Option<Entry>, Status> {
         let listing = registry.list(&self.key).await.map_err(|error| away(&error))?;
         Ok(listing.entries.into_iter().find(|entry| entry.key == self.key))
-    }
-
-    /// What stands there after a write without an answer.
-    async fn resolve(&self, registry: &dyn Registry, write: &str) -> Result<Option<Entry>, Status> {
-        self.read(registry).await.map_err(|_| {
-            tracing::warn!(write, "what became of the write of a policy is not known");
-            Reason::WriteUnknown.status()
-        })
     }
 
     fn judge(&self, present: Option<&Entry>) -> Result<Present, Status> {
@@ -299,6 +308,6 @@ impl Swap {
 }
 
 fn away(error: &Error) -> Status {
-    tracing::warn!(%error, "a policy could not be written");
+    tracing::warn!(%error, "a policy could not be read");
     Reason::RegistryUnavailable.status()
 }

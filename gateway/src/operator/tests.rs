@@ -1,5 +1,6 @@
 //! What an operator is told, and what an operator may change, over a registry in this process.
 
+mod apps;
 mod explaining;
 mod intents;
 mod policies;
@@ -69,12 +70,13 @@ impl Gateway {
     /// One over the registry inside it, once it has a plan made from what stands there.
     async fn start() -> Self {
         let registry = Embedded::new();
+        let metrics = Arc::new(Metrics::new(1));
         let (tables, table) = watch::channel(Arc::new(base()));
         let (control, snapshots) = Control::new(control::Setup {
             tables: table,
             ramp: Duration::ZERO,
             workers: 1,
-            metrics: Arc::new(Metrics::new(1)),
+            metrics: metrics.clone(),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
         });
@@ -98,6 +100,9 @@ impl Gateway {
             registry: Some(Arc::new(registry.clone())),
             prefix: Prefix::default(),
             subjects: subject::Key::default(),
+            audit: Some(Audit::new(Arc::new(registry.clone()), Prefix::default(), "gw-1")),
+            metrics,
+            anonymous: Arc::new(Anonymous::Deny),
         };
         let gateway = Self { operator, registry, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;

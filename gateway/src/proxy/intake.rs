@@ -89,6 +89,9 @@ pub fn not_grpc(head: &Head) -> Option<StatusCode> {
     (!grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }
 
+/// What is asked, and what the caller shows of who asks.
+pub type Read = (Asked, Option<HeaderValue>);
+
 /// Reads what is asked. The headers are given back where the gateway itself answers.
 ///
 /// # Errors
@@ -99,7 +102,7 @@ pub fn read(
     subjects: subject::Key,
     head: Head,
     now: Instant,
-) -> Result<Result<Asked, Box<Head>>, Refusal> {
+) -> Result<Result<Read, Box<Head>>, Refusal> {
     let path = head.path.to_str().map_err(|_| Reason::MethodUnknown)?;
     let method = match view.method(path) {
         Some(method) if matches!(method.access, Access::Public | Access::Authority) => method.clone(),
@@ -116,8 +119,10 @@ pub fn read(
     let deadline = timeout.or(default).and_then(|timeout| now.checked_add(timeout));
     let region = named_region(&headers)?;
     let subject = headers.remove(&metadata::SUBJECT).map(|value| subjects.hash(value.as_bytes()));
+    // Whatever it holds, it is for the gateway: nodes never see it.
+    let authorization = headers.remove(&header::AUTHORIZATION);
     strip(&mut headers);
-    Ok(Ok(Asked { method, path, headers, deadline, region, subject }))
+    Ok(Ok((Asked { method, path, headers, deadline, region, subject }, authorization)))
 }
 
 static REGION: HeaderName = metadata::REGION;

@@ -7,6 +7,8 @@
 //! the one that every gateway finds first wins: a name belongs to the first region by key, a foreign
 //! method to the spec that was written first.
 
+mod apps;
+
 use super::{
     Entry,
     keys::{Key, Part, Prefix},
@@ -14,6 +16,7 @@ use super::{
     policy,
 };
 use crate::table::{CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Stage, Table};
+use apps::Apps;
 use prost::Message;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,6 +39,7 @@ pub struct Fold {
     source: Source,
     own: Vec<Arc<Method>>,
     checked: Memo,
+    apps: Apps,
 }
 
 /// Manifests that were checked before, with the revision they were read at.
@@ -43,6 +47,9 @@ type Memo = HashMap<String, (i64, Result<Arc<Checked>, String>)>;
 
 /// The entries by the region and name in their keys.
 type Groups<'a> = BTreeMap<(Code, String), Parts<'a>>;
+
+/// Nodes, intents of nodes of the configuration, apps.
+type Sorted<'a> = (Groups<'a>, Vec<(Code, String, &'a Entry)>, Vec<(String, &'a Entry)>);
 
 /// The entries of one node, as they were found.
 #[derive(Default)]
@@ -66,7 +73,7 @@ impl Fold {
     #[must_use]
     pub fn new(prefix: Prefix, base: Table, source: Source) -> Self {
         let own = method::own().into_iter().map(Arc::new).collect();
-        Self { prefix, base, source, own, checked: Memo::new() }
+        Self { prefix, base, source, own, checked: Memo::new(), apps: Apps::default() }
     }
 
     /// The table that the entries make at this revision.
@@ -75,7 +82,10 @@ impl Fold {
         for own in &self.own {
             table.methods.insert(own.path.as_str().into(), own.clone());
         }
-        let (groups, intents) = self.group(entries, &mut table);
+        let (groups, intents, apps) = self.group(entries, &mut table);
+        self.apps.fold(&apps);
+        table.apps = self.apps.grants.clone();
+        table.quarantined.extend(self.apps.quarantined.iter().cloned());
         let drafts = self.drafts(groups, &mut table);
         let drafts = claim_methods(drafts, &mut table);
         for draft in &drafts {
@@ -89,17 +99,15 @@ impl Fold {
     }
 
     /// Sorts the entries by node; policies and what is none of ours are dealt with at once.
-    fn group<'a>(
-        &self,
-        entries: &'a Entries,
-        table: &mut Table,
-    ) -> (Groups<'a>, Vec<(Code, String, &'a Entry)>) {
+    fn group<'a>(&self, entries: &'a Entries, table: &mut Table) -> Sorted<'a> {
         let mut groups = Groups::new();
-        let mut intents = Vec::new();
+        let (mut intents, mut apps) = (Vec::new(), Vec::new());
         for entry in entries.values() {
             match self.prefix.parse(&entry.key) {
                 Err(bad) => quarantine(table, entry, bad.to_string()),
-                Ok(Key::Gateway(_)) => {}
+                // The follower keeps the audit out; here it would say nothing.
+                Ok(Key::Gateway(_) | Key::Audit(_) | Key::AuditHead) => {}
+                Ok(Key::App(name)) => apps.push((name, entry)),
                 Ok(Key::Region(code)) => match read_policy(code, &entry.value) {
                     Ok(policy) => drop(table.policies.insert(code, policy)),
                     Err(reason) => quarantine(table, entry, reason),
@@ -119,7 +127,7 @@ impl Fold {
                 }
             }
         }
-        (groups, intents)
+        (groups, intents, apps)
     }
 
     /// Nodes whose spec can be used; of two with one name the first by key.

@@ -285,8 +285,9 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
                     "the registry went back: it was restored or replaced"
                 );
             }
-            let fresh =
-                listing.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect::<Entries>();
+            // The audit is not for the table, and there is much of it.
+            let entries = listing.entries.into_iter().filter(|entry| !self.prefix.is_audit(&entry.key));
+            let fresh = entries.map(|entry| (entry.key.clone(), entry)).collect::<Entries>();
             let stale = std::mem::replace(&mut known.entries, fresh);
             let was_lost = known.freshness.error.is_some();
             let cluster = self.registry.cluster();
@@ -375,7 +376,11 @@ fn jittered(delay: Duration, range: Range<f64>) -> Duration {
 /// Whether the table changes.
 fn apply(changes: Vec<Change>, entries: &mut Entries, prefix: &Prefix) -> bool {
     let mut changed = false;
-    for change in changes {
+    let audit = |change: &Change| match change {
+        Change::Put(entry) => prefix.is_audit(&entry.key),
+        Change::Delete { key } => prefix.is_audit(key),
+    };
+    for change in changes.into_iter().filter(|change| !audit(change)) {
         let key = match change {
             Change::Put(entry) => {
                 let key = entry.key.clone();

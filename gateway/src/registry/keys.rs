@@ -4,6 +4,7 @@
 //! name is 1 to 63 characters of `a-z`, `0-9` and `-`, so that it needs no escaping in a key, a
 //! metric label or a host name.
 
+use crate::audit::ulid::Ulid;
 use std::{fmt, str::FromStr};
 use suiyue_proto::region::Code;
 
@@ -60,6 +61,18 @@ impl Prefix {
             .parse()
     }
 
+    /// The key belongs to the audit: it says nothing about where calls go, and there are many.
+    #[must_use]
+    pub fn is_audit(&self, key: &str) -> bool {
+        key.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.starts_with("/audit/"))
+    }
+
+    /// What the keys of the audit begin with.
+    #[must_use]
+    pub fn audit(&self) -> String {
+        format!("{}/audit/", self.0)
+    }
+
     /// The key is a gateway's presence: it says nothing about where calls go.
     #[must_use]
     pub fn is_presence(&self, key: &str) -> bool {
@@ -83,6 +96,12 @@ pub enum Key {
     },
     /// `gateways/{id}`: presence of a gateway.
     Gateway(String),
+    /// `apps/{app}`: what an app may call.
+    App(String),
+    /// `audit/{ulid}`: an entry of the audit.
+    Audit(Ulid),
+    /// `audit/head`: the last entry of the audit.
+    AuditHead,
 }
 
 /// What is kept of a node, one key each, because each has its own writer.
@@ -113,6 +132,9 @@ pub enum BadKey {
     /// A name part is no name.
     #[error("{0:?} is no name of 1 to 63 characters of a-z, 0-9 and '-'")]
     Name(String),
+    /// An entry of the audit is called by something else than a ULID.
+    #[error("{0:?} is no ULID")]
+    Ulid(String),
 }
 
 /// The text is a name as keys, labels and host names take it.
@@ -127,6 +149,9 @@ impl fmt::Display for Key {
         match self {
             Self::Region(code) => write!(f, "regions/{code}"),
             Self::Gateway(id) => write!(f, "gateways/{id}"),
+            Self::App(name) => write!(f, "apps/{name}"),
+            Self::Audit(id) => write!(f, "audit/{id}"),
+            Self::AuditHead => f.write_str("audit/head"),
             Self::Node { region, node, part } => match part {
                 Part::Spec => write!(f, "nodes/{region}/{node}/spec"),
                 Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
@@ -147,6 +172,9 @@ impl FromStr for Key {
         match parts[..] {
             ["regions", code] => Ok(Self::Region(region(code)?)),
             ["gateways", id] => Ok(Self::Gateway(named(id)?)),
+            ["apps", name] => Ok(Self::App(named(name)?)),
+            ["audit", "head"] => Ok(Self::AuditHead),
+            ["audit", id] => id.parse().map(Self::Audit).map_err(|_| BadKey::Ulid(id.to_owned())),
             ["nodes", code, name, "spec"] => node(code, name, Part::Spec),
             ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
             ["nodes", code, name, "intent"] => node(code, name, Part::Intent),
@@ -190,6 +218,12 @@ mod tests {
     fn every_kind_of_key_is_built_and_parsed() {
         check("regions/440100", Ok(Key::Region(guangzhou())));
         check("gateways/gw-1", Ok(Key::Gateway("gw-1".to_owned())));
+        check("apps/gate-1", Ok(Key::App("gate-1".to_owned())));
+        check("audit/head", Ok(Key::AuditHead));
+        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        check(&format!("audit/{id}"), Ok(Key::Audit(id.parse().unwrap())));
+        assert!(Prefix::default().is_audit("/suiyue/v1/audit/head"));
+        assert!(!Prefix::default().is_audit("/suiyue/v1/apps/audit"));
         check("nodes/440100/suikang/spec", of_suikang(Part::Spec));
         check("nodes/440100/suikang/keys", of_suikang(Part::Keys));
         check("nodes/440100/suikang/intent", of_suikang(Part::Intent));
@@ -203,6 +237,7 @@ mod tests {
         check("nodes/440100/suikang", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live/a/b", Err(BadKey::Unknown));
+        check("audit/tail", Err(BadKey::Ulid("tail".to_owned())));
         check("regions/4401", Err(BadKey::Region("4401".to_owned())));
         check("regions/+40100", Err(BadKey::Region("+40100".to_owned())));
         check("nodes/440100/Sui/spec", Err(BadKey::Name("Sui".to_owned())));

@@ -5,6 +5,7 @@
 //! queues, `process` of the process. Every family stands in the table of `deploy/README.md`; a test here
 //! compares the two.
 
+mod apps;
 mod calls;
 mod format;
 mod gateway;
@@ -52,6 +53,7 @@ impl Collector for Scene {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         calls::encode(&mut page, self)?;
+        apps::encode(&mut page, self)?;
         self.metrics.rules.encode(&mut page.0)?;
         gateway::encode(&mut page, self)?;
         process::encode(&mut page, &self.metrics.started)

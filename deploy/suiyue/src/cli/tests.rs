@@ -88,6 +88,18 @@ fn a_node_is_tried_with_named_holders() {
 }
 
 #[test]
+fn an_app_is_added_with_lists() {
+    let line = "suiyue app add gate --method a.B/*,/a.B/C --method /d.E/F --class scan --region 440000,610100 --reason r";
+    let cli = parse(line).unwrap();
+    let Command::App(App::Add(flags)) = cli.command else { panic!("{cli:?}") };
+    assert_eq!((flags.methods.len(), flags.regions.len(), flags.classes.len()), (3, 2, 1));
+    assert_eq!((flags.account.reason.as_deref(), flags.account.actor, flags.rps), (Some("r"), None, None));
+    assert!(parse("suiyue app add gate --region 440000").is_err());
+    assert!(parse("suiyue app add gate --method a.B/*").is_err());
+    assert!(parse("suiyue app rotate gate --keep-old-s 2592001").is_err());
+}
+
+#[test]
 fn several_things_are_supposed() {
     let line =
         "suiyue route explain --region 440100 --what-if node-down=a --what-if drain=b --what-if s.toml";
@@ -99,9 +111,21 @@ fn several_things_are_supposed() {
 
 #[test]
 fn every_operator_verb_has_an_example() {
+    let verbs = [
+        ["region", "list"],
+        ["region", "describe"],
+        ["region", "set"],
+        ["route", "explain"],
+        ["app", "add"],
+        ["app", "list"],
+        ["app", "describe"],
+        ["app", "rotate"],
+        ["app", "revoke"],
+        ["audit", "tail"],
+        ["audit", "verify"],
+    ];
     let nodes = ["describe", "verify", "promote", "suspend", "drain", "undrain"].map(|verb| ["node", verb]);
-    let others = [["region", "list"], ["region", "describe"], ["region", "set"], ["route", "explain"]];
-    for verb in nodes.into_iter().chain(others) {
+    for verb in nodes.into_iter().chain(verbs) {
         let mut command = Cli::command();
         let verb = verb.iter().fold(&mut command, |c, name| c.find_subcommand_mut(name).unwrap());
         let help = verb.render_long_help().to_string();
@@ -119,6 +143,8 @@ fn wrong_values_are_refused_with_what_is_wanted() {
     check("suiyue route explain --region 44", "six digits");
     check("suiyue route explain --region 440100 --class fast", "scan, show, query or sync");
     check("suiyue code show --region 440100 --subject 12", "32 hex digits");
+    check("suiyue app add gate --method a.B/* --region 440000 --class fast", "scan, show, query or sync");
+    check("suiyue audit tail --last 0", "1..=100000");
     check("suiyue node list --gateway nowhere", "host:port");
     check("suiyue route explain --region 440100 --what-if drain=", "drain=NAME");
     check("suiyue route explain --region 440100 --what-if undrain=a", "shift file");

@@ -174,6 +174,7 @@ impl Shared {
             region: call::region_value(region),
             subject: subject.map(subject_value),
             timeout: call::timeout_value(timeout),
+            authorization: self.config.authorization.clone(),
             message,
         };
         let limit = (Instant::now() + timeout + GRACE).min(latest);

@@ -4,18 +4,26 @@
 //! on to the next: an answer, also a refusal, is an answer.
 
 use super::refusal;
+use crate::{cli::Account, exit::Usage};
 use anyhow::{Context as _, anyhow, bail};
 use std::{error::Error as _, time::Duration};
+use suiyue_gateway::audit::actor::{MAX_REASON, is_actor, is_reason};
 use suiyue_proto::v1::{
-    DescribeRegionRequest, DescribeRegionResponse, DumpRegistryRequest, DumpRegistryResponse,
-    ExplainRouteRequest, ExplainRouteResponse, ListNodesRequest, ListNodesResponse, ListRegionsRequest,
-    ListRegionsResponse, SetNodeIntentRequest, SetNodeIntentResponse, SetRegionPolicyRequest,
+    ChangeAppResponse, DescribeRegionRequest, DescribeRegionResponse, DumpRegistryRequest,
+    DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, ListAppsRequest, ListAppsResponse,
+    ListNodesRequest, ListNodesResponse, ListRegionsRequest, ListRegionsResponse, ReadAuditRequest,
+    ReadAuditResponse, RememberedAuditRequest, RememberedAuditResponse, RevokeAppRequest, RotateAppRequest,
+    SetAppRequest, SetNodeIntentRequest, SetNodeIntentResponse, SetRegionPolicyRequest,
     SetRegionPolicyResponse, TableInfo, operator_service_client::OperatorServiceClient,
 };
-use tonic::{Response, Status, transport::Channel, transport::Endpoint};
+use tonic::{
+    Request, Response, Status, Streaming, metadata::MetadataValue, transport::Channel, transport::Endpoint,
+};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A stream is given up after this time.
+const STREAM_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A full dump of a large federation is larger than tonic's 4 MiB.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -23,6 +31,7 @@ const MAX_ANSWER: usize = 256 << 20;
 pub struct Operator {
     client: OperatorServiceClient<Channel>,
     address: String,
+    account: Account,
 }
 
 /// Opens a channel to the first address that can be reached; says which one it was.
@@ -62,7 +71,35 @@ impl Operator {
     pub async fn connect(gateways: &[String]) -> anyhow::Result<Self> {
         let (channel, address) = connect_any(gateways, "--gateway").await?;
         let client = OperatorServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-        Ok(Self { client, address })
+        Ok(Self { client, address, account: Account::default() })
+    }
+
+    /// Says with every change from now on who makes it, and why.
+    ///
+    /// # Errors
+    /// [`Usage`]: the audit does not take the name or the reason.
+    pub fn on_account(&mut self, account: &Account) -> Result<(), Usage> {
+        if account.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
+            return Err(Usage("--actor: 1 to 64 characters of a-z, A-Z, 0-9 and -_.@ are wanted".to_owned()));
+        }
+        if account.reason.as_ref().is_some_and(|reason| !is_reason(reason)) {
+            return Err(Usage(format!("--reason: one line of at most {MAX_REASON} characters is wanted")));
+        }
+        self.account = account.clone();
+        Ok(())
+    }
+
+    fn change<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let metadata = request.metadata_mut();
+        if let Some(actor) = self.account.actor.as_ref().and_then(|actor| actor.parse().ok()) {
+            metadata.insert(suiyue_proto::metadata::ACTOR, actor);
+        }
+        if let Some(reason) = &self.account.reason {
+            let value = MetadataValue::from_bytes(reason.as_bytes());
+            metadata.insert_bin(suiyue_proto::metadata::CHANGE_REASON, value);
+        }
+        request
     }
 
     /// Nodes of a region, or of all (0).
@@ -100,7 +137,65 @@ impl Operator {
         &mut self,
         asked: SetRegionPolicyRequest,
     ) -> Result<SetRegionPolicyResponse, Status> {
-        self.client.set_region_policy(asked).await.map(Response::into_inner)
+        let request = self.change(asked);
+        self.client.set_region_policy(request).await.map(Response::into_inner)
+    }
+
+    /// Apps: one, or all (empty).
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn apps(&mut self, app: &str) -> Result<ListAppsResponse, Status> {
+        self.client.list_apps(ListAppsRequest { app: app.to_owned() }).await.map(Response::into_inner)
+    }
+
+    /// Registers an app, or replaces what it may call.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn set_app(&mut self, asked: SetAppRequest) -> Result<ChangeAppResponse, Status> {
+        let request = self.change(asked);
+        self.client.set_app(request).await.map(Response::into_inner)
+    }
+
+    /// Gives an app another token.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn rotate_app(&mut self, asked: RotateAppRequest) -> Result<ChangeAppResponse, Status> {
+        let request = self.change(asked);
+        self.client.rotate_app(request).await.map(Response::into_inner)
+    }
+
+    /// Takes everything from an app.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn revoke_app(&mut self, asked: RevokeAppRequest) -> Result<ChangeAppResponse, Status> {
+        let request = self.change(asked);
+        self.client.revoke_app(request).await.map(Response::into_inner)
+    }
+
+    /// The audit's records, then its head, then, if it is followed, new records. A stream that is followed
+    /// lasts until the gateway goes.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn audit(&mut self, asked: ReadAuditRequest) -> anyhow::Result<Streaming<ReadAuditResponse>> {
+        let mut request = Request::new(asked);
+        // Longer than the connection's: a chain of years is read as a whole.
+        request.set_timeout(STREAM_WITHIN);
+        let answer = self.client.read_audit(request).await;
+        self.answered("ReadAudit", answer)
+    }
+
+    /// The head of the audit that the gateway remembers.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn remembered(&mut self) -> anyhow::Result<RememberedAuditResponse> {
+        let answer = self.client.remembered_audit(RememberedAuditRequest {}).await;
+        self.answered("RememberedAudit", answer)
     }
 
     /// Replaces what is wanted of a node.
@@ -108,7 +203,8 @@ impl Operator {
     /// # Errors
     /// The refusal as it came: [`Operator::refused`] makes a line of it.
     pub async fn set_intent(&mut self, asked: SetNodeIntentRequest) -> Result<SetNodeIntentResponse, Status> {
-        self.client.set_node_intent(asked).await.map(Response::into_inner)
+        let request = self.change(asked);
+        self.client.set_node_intent(request).await.map(Response::into_inner)
     }
 
     /// Where calls go.

@@ -47,10 +47,15 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::IntentChanged => Some("`suiyue node describe NAME` shows the present one"),
         Reason::StageSkipped => Some("promote it step by step, or --force"),
         Reason::NobodyLeft => Some("--force, if that is meant"),
+        Reason::AppExists => Some("`suiyue app add --replace` changes what it may call"),
+        Reason::AppNotFound => Some("`suiyue app list` names those that there are"),
+        Reason::AppRevoked => Some("`suiyue app add --replace` gives it a new token"),
+        Reason::AppRequired => Some("--token-file FILE"),
+        Reason::ReasonRequired => Some("--reason TEXT"),
         Reason::RegistryNone => Some("ask a gateway with a [registry] in its configuration"),
-        Reason::WriteUnknown => {
-            Some("`suiyue region describe CODE` or `suiyue node describe NAME` shows what stands there")
-        }
+        Reason::WriteUnknown => Some(
+            "`suiyue region describe CODE`, `node describe NAME` or `app describe APP` shows what stands there",
+        ),
         _ => None,
     }
 }

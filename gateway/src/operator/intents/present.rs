@@ -1,10 +1,17 @@
 //! Which intent stands in the registry, and how is it replaced?
 //!
-//! By compare-and-swap on the revision that the caller had read. A write whose outcome is unknown is
-//! resolved by reading, and reported as unknown where that says nothing.
+//! By compare-and-swap on the revision that the caller had read, together with an entry of the audit,
+//! which also tells what became of a write without an answer.
 
-use super::step;
-use crate::registry::{Entry, Error, Outcome, Registry, Txn, fold};
+use super::{
+    super::{apps::not_written, dump},
+    step,
+};
+use crate::{
+    audit::{Audit, What, actor::Deed},
+    registry::{Entry, Error, Outcome, Registry, Txn, fold, keys::Key},
+};
+use bytes::Bytes;
 use prost::Message as _;
 use suiyue_proto::{reason::Reason, v1};
 use tonic::Status;
@@ -12,6 +19,8 @@ use tonic::Status;
 /// One replacement of an intent.
 pub(super) struct Swap {
     pub(super) key: String,
+    /// The same without the prefix.
+    pub(super) short: Key,
     pub(super) intent: v1::NodeIntent,
     /// Revision that the caller had read; 0: no intent.
     pub(super) expected: i64,
@@ -62,38 +71,35 @@ impl Swap {
         Ok(Stored(listing.entries.into_iter().find(|entry| entry.key == self.key)))
     }
 
-    /// Writes it: the revision, and whether we wrote it.
+    /// Writes it with its entry of the audit: the revision, and whether we wrote it.
     ///
     /// # Errors
     /// The intent was changed meanwhile, the registry is away, or nobody knows.
-    pub(super) async fn write(&self, registry: &dyn Registry) -> Result<(i64, bool), Status> {
+    pub(super) async fn write(
+        &self,
+        (audit, deed): (&Audit, &Deed),
+        before: &Stored,
+    ) -> Result<(i64, bool), Status> {
+        let value: Bytes = self.intent.encode_to_vec().into();
         let txn = Txn {
             expect: vec![(self.key.clone(), self.expected)],
-            puts: vec![(self.key.clone(), self.intent.encode_to_vec().into(), 0)],
+            puts: vec![(self.key.clone(), value.clone(), 0)],
             deletes: Vec::new(),
         };
-        match registry.commit(txn).await {
+        let what = What {
+            key: self.short.to_string(),
+            replaced: self.expected,
+            before: before.0.as_ref().map(|entry| dump::value(&self.short, entry.value.clone())),
+            after: Some(dump::value(&self.short, value)),
+        };
+        match audit.commit(deed, &what, &txn).await {
             Ok(Outcome::Committed(revision)) => Ok((revision, true)),
             Ok(Outcome::Conflict(present)) => match self.judge(&Stored(present.into_iter().next()))? {
                 Present::Same(revision) => Ok((revision, false)),
                 Present::AsRead => Err(Reason::WriteUnknown.status()),
             },
-            // It may be written, so whoever asked must not be told that it is not.
-            Err(Error::Unknown(error)) => match self.judge(&self.resolve(registry, &error).await?)? {
-                Present::Same(revision) => Ok((revision, true)),
-                // It may still be on its way.
-                Present::AsRead => Err(Reason::WriteUnknown.status()),
-            },
-            Err(error) => Err(away(&error)),
+            Err(failure) => Err(not_written(&failure)),
         }
-    }
-
-    /// What stands there after a write without an answer.
-    async fn resolve(&self, registry: &dyn Registry, write: &str) -> Result<Stored, Status> {
-        self.read(registry).await.map_err(|_| {
-            tracing::warn!(write, "what became of the write of an intent is not known");
-            Reason::WriteUnknown.status()
-        })
     }
 
     /// What the present intent means for this one.
@@ -117,6 +123,6 @@ impl Swap {
 }
 
 fn away(error: &Error) -> Status {
-    tracing::warn!(%error, "an intent could not be written");
+    tracing::warn!(%error, "an intent could not be read");
     Reason::RegistryUnavailable.status()
 }

@@ -170,6 +170,25 @@ async fn presence_of_gateways_is_known_but_not_published() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_audit_is_neither_kept_nor_published() {
+    let mut following = start();
+    written(&*following.registry, put("/suiyue/v1/audit/head", "a", 0, 0)).await;
+    written(&*following.registry, policy(440_100)).await;
+    following.policies(1).await;
+    following.tables.mark_unchanged();
+    let last =
+        written(&*following.registry, put("/suiyue/v1/audit/01ARZ3NDEKTSV4RRFFQ69G5FAV", "b", 0, 0)).await;
+    while following.status.freshness().revision < last {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(key_of(&following.status.entries()), ["/suiyue/v1/regions/440100"]);
+    // Nor when everything is listed again.
+    tokio::time::sleep(RELIST.mul_f64(1.3)).await;
+    assert_eq!(key_of(&following.status.entries()), ["/suiyue/v1/regions/440100"]);
+    assert!(!following.tables.has_changed().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn listing_again_does_not_publish_the_same_table() {
     let mut following = start();
     written(&*following.registry, policy(440_100)).await;

@@ -88,6 +88,7 @@ pub async fn set(flags: &SetPolicy) -> anyhow::Result<()> {
         return Err(Usage(format!("{place}: region: the file is of {other}, not of {region}")).into());
     }
     let mut operator = Operator::connect(&flags.ask.gateways()).await?;
+    operator.on_account(&flags.account)?;
     let expected_revision = match policy.revision {
         Some(revision) => revision,
         None => operator.describe(region).await?.policy_revision,
@@ -111,7 +112,7 @@ pub async fn set(flags: &SetPolicy) -> anyhow::Result<()> {
 }
 
 /// The gateway did not answer: the policy may be written all the same.
-fn heard(status: Status) -> Status {
+pub(crate) fn heard(status: Status) -> Status {
     use Code::{Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
     let unheard = matches!(status.code(), Cancelled | DeadlineExceeded | Internal | Unavailable | Unknown);
     if unheard && Reason::of(&status).is_none() { Reason::WriteUnknown.status() } else { status }
@@ -132,7 +133,10 @@ fn refused(operator: &Operator, status: &Status, text: &Text) -> anyhow::Error {
             | Reason::RegionNotRouted
             | Reason::RegionUnknown
             | Reason::RegionRetired
-            | Reason::RegistryNone,
+            | Reason::RegistryNone
+            | Reason::ReasonRequired
+            | Reason::RoleInsufficient
+            | Reason::AuditBroken,
         ) => Guarded(line).into(),
         _ => anyhow!(line),
     }
