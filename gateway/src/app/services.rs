@@ -3,7 +3,7 @@
 //! The data port answers health, reflection and `ListRegions` itself (see [`crate::proxy::local`]); the
 //! control port serves the registrar and the operator API, loopback only until certificates come.
 
-use crate::{operator::Operator, proxy::local::Services, registrar::Registrar};
+use crate::{operator::Operator, proxy::local::Services, registrar::Registrar, registry::peers::Answering};
 use std::time::Duration;
 use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
@@ -53,7 +53,10 @@ pub(super) fn public(operator: &Operator, shutdown: &CancellationToken) -> Servi
 
 /// What the control port serves.
 pub(super) fn control(operator: Operator, registrar: Option<RegistryServiceServer<Registrar>>) -> Routes {
+    let peers =
+        operator.followed.clone().map(|followed| Answering::service(followed, operator.prefix.clone()));
     let routes = Routes::new(OperatorServiceServer::new(operator));
+    let routes = peers.into_iter().fold(routes, Routes::add_service);
     let routes = registrar.into_iter().fold(routes, Routes::add_service);
     reflection(routes)
 }

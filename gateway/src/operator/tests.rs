@@ -2,6 +2,7 @@
 
 mod explaining;
 mod policies;
+mod registry;
 
 use super::*;
 use crate::{
@@ -85,6 +86,7 @@ impl Gateway {
             base: base(),
             source: Source::Embedded,
             copy: None,
+            peers: Default::default(),
         };
         let (followed, following) = follow::follow(start, publish, shutdown.clone());
         let mut tasks = JoinSet::new();
