@@ -41,6 +41,7 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::HolderNotFound => Some("the subject comes from the region's own sign-in"),
         Reason::PolicyChanged => Some("`suiyue region describe CODE -o toml` prints the present one"),
         Reason::RegistryNone => Some("ask a gateway with a [registry] in its configuration"),
+        Reason::RegistryFrozen => Some("`suiyue registry freeze --off`"),
         Reason::WriteUnknown => Some("`suiyue region describe CODE` shows what stands there"),
         _ => None,
     }
