@@ -29,6 +29,8 @@ use tonic::{Status, Streaming};
 
 /// A registration is written within this time, or the node is told to try elsewhere.
 const ENROLL_WITHIN: Duration = Duration::from_secs(5);
+/// With the wait for its turn behind others that come at the same moment.
+const JOIN_WITHIN: Duration = Duration::from_secs(30);
 /// A node that says goodbye waits this long for the farewell.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// A node that has not read an answer for this long is gone.
@@ -131,7 +133,7 @@ impl Session {
     pub(super) async fn run(mut self, inbound: Streaming<RegisterRequest>) {
         let draining = self.shared.draining.clone();
         let enrolled = tokio::select! {
-            enrolled = timeout(ENROLL_WITHIN, self.enroll()) => enrolled.unwrap_or_else(|_| Err(unavailable())),
+            enrolled = timeout(JOIN_WITHIN, self.enroll()) => enrolled.unwrap_or_else(|_| Err(unavailable())),
             () = draining.cancelled() => Err(Reason::GatewayDraining.status()),
         };
         if let Err(status) = enrolled {
@@ -165,7 +167,8 @@ impl Session {
         let shared = self.shared.clone();
         let mut leases = shared.lease.subscribe();
         loop {
-            let lease = *leases.wait_for(Option::is_some).await.map_err(|_| unavailable())?;
+            let lease = timeout(ENROLL_WITHIN, leases.wait_for(Option::is_some)).await;
+            let lease = *lease.map_err(|_| unavailable())?.map_err(|_| unavailable())?;
             self.lease = lease.unwrap_or_default();
             match self.write_all().await {
                 Ok(()) => break,
@@ -199,7 +202,9 @@ impl Session {
         let _turn = shared.writing.acquire().await.expect("the semaphore is never closed");
         self.live.written_unix_ms = unix_ms();
         let enroll = record::enroll(&*shared.registry, &self.place, &self.admitted, &self.live, self.lease);
-        let revision = enroll.await?;
+        let revision = timeout(ENROLL_WITHIN, enroll)
+            .await
+            .unwrap_or_else(|_| Err(Error::Unknown(format!("not written within {ENROLL_WITHIN:?}"))))?;
         self.mod_revision = revision;
         self.since = (self.history, revision);
         self.written = self.live.report.clone().unwrap_or_default();
