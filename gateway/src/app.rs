@@ -193,8 +193,9 @@ impl Bound {
             heard_ms: heard_ms.clone(),
         };
         let (controller, snapshots) = Control::new(setup);
-        tasks.spawn(controller.run(stages.ended.clone()));
+        // First the copy on disk, then the first snapshot: no call finds an empty table meanwhile.
         let joined = federation::join(&config, &addresses, tables, table).await?;
+        tasks.spawn(controller.run(stages.ended.clone()));
         if let Some(joined) = &joined {
             tasks.spawn(federation::watch(joined.followed.clone(), gateways, heard_ms, stages.ended.clone()));
         }

@@ -75,6 +75,8 @@ pub struct Registry {
     pub endpoints: Vec<String>,
     /// Prefix of all keys.
     pub prefix: Prefix,
+    /// Control addresses of gateways that are asked for their table when there is neither etcd nor a copy.
+    pub peers: Vec<String>,
 }
 
 /// What flags and environment say; each wins over the file.
@@ -276,7 +278,20 @@ fn registry(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<R
     let prefix = prefix.parse::<Prefix>().map_err(|e| {
         source.invalid(&in_file.map_or(0..0, Spanned::span), "registry.prefix", e.to_string())
     })?;
-    Ok(Registry { kind, endpoints, prefix })
+    Ok(Registry { kind, endpoints, prefix, peers: peers(source, file)? })
+}
+
+/// Names are looked up when a peer is asked: it may have another address by then.
+fn peers(source: &Source<'_>, file: &File) -> Result<Vec<String>, Error> {
+    let peers = file.registry.peers.iter().map(|peer| {
+        let text = peer.get_ref();
+        let well = text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !text.contains("://") && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        let problem = format!("{text:?} is no control address of a gateway: write HOST:PORT");
+        if well { Ok(text.clone()) } else { Err(source.invalid(&peer.span(), "registry.peers", problem)) }
+    });
+    peers.collect()
 }
 
 fn ramp(source: &Source<'_>, file: &File) -> Result<Duration, Error> {

@@ -112,6 +112,8 @@ reasons! {
     RegionNotRouted = "REGION_NOT_ROUTED", InvalidArgument, "calls of this region are routed as those of the one in the error details: name that one";
     PolicyInvalid = "POLICY_INVALID", InvalidArgument, "the policy cannot be used: see the field in the error details";
     PolicyChanged = "POLICY_CHANGED", Aborted, "the policy was changed since it was read: read it again";
+    RegistryUnread = "REGISTRY_UNREAD", Unavailable, "this gateway has not heard of the registry yet";
+    RegistryFrozen = "REGISTRY_FROZEN", FailedPrecondition, "this gateway is frozen: end the freeze first";
     RegistryNone = "REGISTRY_NONE", FailedPrecondition, "this gateway has no registry: nothing can be changed through it";
     PlanNotKept = "PLAN_NOT_KEPT", NotFound, "this plan is not kept: a gateway keeps its last 64";
     WhatIfInvalid = "WHAT_IF_INVALID", InvalidArgument, "what is supposed cannot be: see the field in the error details";

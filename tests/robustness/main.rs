@@ -15,4 +15,6 @@ mod isolation;
 mod lost;
 mod neighbour;
 mod refusing;
+mod registry;
 mod scene;
+mod storm;

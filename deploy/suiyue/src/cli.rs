@@ -7,12 +7,14 @@
 mod app;
 mod node;
 mod region;
+mod registry;
 mod route;
 mod value;
 
 pub use app::{Account, AddApp, App, Audit};
 pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
+pub use registry::Registry;
 pub use route::{Route, WhatIf};
 pub use value::{Address, Subject};
 
@@ -78,7 +80,7 @@ pub enum Command {
     /// List regions, describe one, or set its policy.
     #[command(subcommand)]
     Region(Region),
-    /// Look into the registry.
+    /// Look into the registry, and decide what gateways make of it.
     #[command(subcommand)]
     Registry(Registry),
     /// Ask where calls go.
@@ -287,17 +289,6 @@ impl Ask {
     pub fn gateways(&self) -> Vec<String> {
         self.reach.gateways()
     }
-}
-
-/// `suiyue registry`.
-#[derive(Debug, Subcommand)]
-pub enum Registry {
-    /// Print every key as a gateway reads it.
-    Dump {
-        /// Which gateway to ask.
-        #[command(flatten)]
-        ask: Ask,
-    },
 }
 
 /// Where apps' calls go.

@@ -11,6 +11,7 @@ use crate::{
     operator::{Operator, access},
     proxy::local::Services,
     registrar::Registrar,
+    registry::peers::Answering,
     telemetry::Metrics,
 };
 use std::{sync::Arc, time::Duration};
@@ -88,8 +89,11 @@ pub(super) fn control(
     registrar: Option<RegistryServiceServer<Registrar>>,
     unproven: access::Unproven,
 ) -> Routes {
+    let peers =
+        operator.followed.clone().map(|followed| Answering::service(followed, operator.prefix.clone()));
     let audit = operator.audit.clone();
     let routes = Routes::new(access::guard(OperatorServiceServer::new(operator), audit, unproven));
+    let routes = peers.into_iter().fold(routes, Routes::add_service);
     let routes = registrar.into_iter().fold(routes, Routes::add_service);
     reflection(routes)
 }

@@ -58,6 +58,7 @@ pub(super) struct Registry {
     pub(super) kind: Option<Kind>,
     pub(super) endpoints: Vec<String>,
     pub(super) prefix: Option<Spanned<String>>,
+    pub(super) peers: Vec<Spanned<String>>,
 }
 
 /// Which registry.

@@ -62,6 +62,10 @@ fn a_wrong_field_is_named_with_its_line() {
     refused("[registry]\nkind = \"etcd\"", &["registry.endpoints", "2379"]);
     refused("[registry]\nkind = \"zookeeper\"", &["line 2", "zookeeper"]);
     refused("[registry]\nprefix = \"suiyue/\"", &["gateway.toml:2", "registry.prefix"]);
+    for peer in ["gw-2", "http://gw-2:8441", ":8441", "gw-2:0", "gw-2:eight"] {
+        let text = format!("[registry]\npeers = [\"gw-1:8441\", {peer:?}]");
+        refused(&text, &["gateway.toml:2", "registry.peers", peer, "HOST:PORT"]);
+    }
     refused("[[join]]\nregion = 440100", &["gateway.toml:2", "token"]);
     refused("[[join]]\nregion = 440100\ntoken = \"short\"", &["join.token", "8 characters"]);
     refused(

@@ -54,6 +54,10 @@ pub(super) const RULES: &[(&str, Role, Does)] = &[
     ("SetApp", Role::Operator, Does::Changes),
     ("RotateApp", Role::Operator, Does::Changes),
     ("RevokeApp", Role::Operator, Does::Changes),
+    ("RegistryStatus", Role::Viewer, Does::Tells),
+    ("DiffRegistry", Role::Viewer, Does::Tells),
+    ("FreezeRegistry", Role::Operator, Does::Changes),
+    ("AcceptRegistry", Role::Operator, Does::Changes),
     ("ReadAudit", Role::Viewer, Does::Tells),
     ("RememberedAudit", Role::Viewer, Does::Tells),
 ];

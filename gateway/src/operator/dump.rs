@@ -24,6 +24,7 @@ pub(super) fn text(prefix: &Prefix, entry: &Entry) -> v1::RegistryEntry {
         lease: entry.lease,
         text: decoded.unwrap_or_else(|why| why),
         invalid,
+        stale: false,
     }
 }
 
@@ -34,10 +35,6 @@ pub(super) fn value(key: &Key, bytes: Bytes) -> Value {
 }
 
 fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
-    fn read<M: Message + Default>(value: &[u8]) -> Result<M, String> {
-        M::decode(value).map_err(|e| e.to_string())
-    }
-    let list = |codes: Vec<String>| codes.join(",");
     Ok(match key {
         Key::Region(_) => policy(&read(value)?),
         Key::App(_) => app(&read(value)?),
@@ -45,38 +42,58 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
         Key::Gateway(_) => {
             let presence: v1::GatewayPresence = read(value)?;
             format!(
-                "gateway control={} applied_revision={}",
-                presence.control_address, presence.applied_revision
+                "gateway control={} admin={} applied_revision={} table_hash={}",
+                presence.control_address,
+                presence.admin_address,
+                presence.applied_revision,
+                presence.table_hash
             )
         }
-        Key::Node { part: Part::Spec, .. } => {
+        Key::Node { part, .. } => of_node(part, value)?,
+    })
+}
+
+fn read<M: Message + Default>(value: &[u8]) -> Result<M, String> {
+    M::decode(value).map_err(|e| e.to_string())
+}
+
+fn list(codes: impl Iterator<Item = String>) -> String {
+    codes.collect::<Vec<_>>().join(",")
+}
+
+fn of_node(part: &Part, value: &[u8]) -> Result<String, String> {
+    Ok(match part {
+        Part::Spec => {
             let manifest = read::<v1::NodeSpec>(value)?.manifest.unwrap_or_default();
             format!(
                 "spec role={} scopes={} rps_max={} descriptor_bytes={} serial={}",
                 manifest.role().as_str_name(),
-                list(manifest.scopes.iter().map(u32::to_string).collect()),
+                list(manifest.scopes.iter().map(u32::to_string)),
                 manifest.rps_max,
                 manifest.descriptor_set.len(),
                 manifest.serial
             )
         }
-        Key::Node { part: Part::Keys, .. } => {
+        Part::Keys => {
             let keys: v1::NodeKeys = read(value)?;
-            let ids = keys.keys.iter().map(|key| hex(&key.key_id));
-            format!("keys {}", list(ids.collect()))
+            format!("keys {}", list(keys.keys.iter().map(|key| hex(&key.key_id))))
         }
-        Key::Node { part: Part::Intent, .. } => {
+        Part::Intent => {
             let intent: v1::NodeIntent = read(value)?;
             intended(&intent)
         }
-        Key::Node { part: Part::Live(_), .. } => {
+        Part::Gone(_) => {
+            let gone: v1::Departure = read(value)?;
+            format!("gone incarnation={:016x} gateway={}", gone.incarnation, gone.gateway)
+        }
+        Part::Live(_) => {
             let live: v1::LiveEndpoint = read(value)?;
             let report = live.report.unwrap_or_default();
             format!(
                 "live address={} incarnation={:016x} ready={} draining={} gateway={}",
                 live.address,
                 live.incarnation,
-                list(report.ready.iter().map(|ready| ready.region.to_string()).collect()),
+                list(report.ready.iter().map(|ready| ready.region.to_string())),
                 report.draining,
                 live.gateway
             )

@@ -4,6 +4,7 @@ mod apps;
 mod explaining;
 mod intents;
 mod policies;
+mod registry;
 
 use super::*;
 use crate::{
@@ -88,6 +89,7 @@ impl Gateway {
             base: base(),
             source: Source::Embedded,
             copy: None,
+            peers: Default::default(),
         };
         let (followed, following) = follow::follow(start, publish, shutdown.clone());
         let mut tasks = JoinSet::new();

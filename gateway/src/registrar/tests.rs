@@ -1,7 +1,9 @@
 //! A registrar with its follower, and a node that talks to it.
 
 mod joining;
+mod restored;
 mod staying;
+mod storm;
 
 use super::*;
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
         embedded::Embedded,
         etcd::tests::Server as Etcd,
         follow::{Start, follow},
+        peers::Peers,
         suite::{self, put, written},
     },
     table::Source,
@@ -49,7 +52,8 @@ impl Gateway {
         let publish = move |table| drop(publish.send_replace(table));
         let (prefix, source) = (Prefix::default(), Source::Embedded);
         let (registry, base, copy) = (registry.clone(), Table::default(), None);
-        let start = Start { registry: registry.clone(), prefix: prefix.clone(), base, source, copy };
+        let (prefix_of, peers) = (prefix.clone(), Peers::default());
+        let start = Start { registry: registry.clone(), prefix: prefix_of, base, source, copy, peers };
         let (_, following) = follow(start, publish, shutdown.clone());
         tokio::spawn(following);
         let token = |region, token: &str| (Code::new(region).unwrap(), token.to_owned());
@@ -57,6 +61,7 @@ impl Gateway {
             prefix,
             gateway_id: id.to_owned(),
             control_address: "127.0.0.1:1".to_owned(),
+            admin_address: "127.0.0.1:2".to_owned(),
             tokens: vec![token(440_100, "guangzhou"), token(440_000, "guangdong"), token(610_100, "xian")],
             lease_ttl: TTL,
             heartbeat: Duration::from_secs(3),
@@ -82,19 +87,7 @@ impl Gateway {
 
     /// Opens a stream, says hello and goes on when the first answer is there.
     async fn join(&self, token: &str, hello: Hello) -> Result<Node, Status> {
-        let (requests, outbound) = mpsc::channel(8);
-        let mut request = Request::new(ReceiverStream::new(outbound));
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        requests.send(said(Message::Hello(hello))).await.unwrap();
-        let answers = RegistryServiceClient::new(self.channel().await).register(request).await?.into_inner();
-        let mut node = Node { requests, answers };
-        match node.next().await? {
-            register_response::Message::Welcome(welcome) => {
-                assert_eq!((welcome.heartbeat_ms, welcome.lease_ms), (3000, 15_000));
-                Ok(node)
-            }
-            other => panic!("{other:?} before the welcome"),
-        }
+        join_over(self.channel().await, token, hello).await
     }
 
     async fn refused(&self, token: &str, hello: Hello) -> (Reason, Vec<(String, String)>) {
@@ -117,6 +110,22 @@ impl Gateway {
     async fn updates(&self) -> mpsc::Receiver<Update> {
         let now = self.registry.list(LIVE).await.unwrap().revision;
         self.registry.watch(LIVE, now).await.unwrap()
+    }
+}
+
+async fn join_over(channel: Channel, token: &str, hello: Hello) -> Result<Node, Status> {
+    let (requests, outbound) = mpsc::channel(8);
+    let mut request = Request::new(ReceiverStream::new(outbound));
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    requests.send(said(Message::Hello(hello))).await.unwrap();
+    let answers = RegistryServiceClient::new(channel).register(request).await?.into_inner();
+    let mut node = Node { requests, answers };
+    match node.next().await? {
+        register_response::Message::Welcome(welcome) => {
+            assert_eq!((welcome.heartbeat_ms, welcome.lease_ms), (3000, 15_000));
+            Ok(node)
+        }
+        other => panic!("{other:?} before the welcome"),
     }
 }
 

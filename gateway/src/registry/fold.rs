@@ -123,6 +123,8 @@ impl Fold {
                         Part::Keys => parts.keys = Some(entry),
                         Part::Intent => parts.intent = Some(entry),
                         Part::Live(endpoint) => parts.live.push((endpoint, entry)),
+                        // A goodbye explains an absence (`guard`), and is none.
+                        Part::Gone(_) => {}
                     }
                 }
             }

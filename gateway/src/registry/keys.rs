@@ -73,7 +73,13 @@ impl Prefix {
         format!("{}/audit/", self.0)
     }
 
-    /// The key is a gateway's presence: it says nothing about where calls go.
+    /// The key says nothing about where calls go: a gateway's presence, or a goodbye.
+    #[must_use]
+    pub fn is_silent(&self, key: &str) -> bool {
+        self.is_presence(key) || matches!(self.parse(key), Ok(Key::Node { part: Part::Gone(_), .. }))
+    }
+
+    /// The key is a gateway's presence.
     #[must_use]
     pub fn is_presence(&self, key: &str) -> bool {
         key.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.starts_with("/gateways/"))
@@ -115,6 +121,8 @@ pub enum Part {
     Intent,
     /// `live/{endpoint}`: an endpoint that is there.
     Live(String),
+    /// `gone/{endpoint}`: an endpoint that has said goodbye.
+    Gone(String),
 }
 
 /// A key that is none of ours.
@@ -157,6 +165,7 @@ impl fmt::Display for Key {
                 Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
                 Part::Intent => write!(f, "nodes/{region}/{node}/intent"),
                 Part::Live(endpoint) => write!(f, "nodes/{region}/{node}/live/{endpoint}"),
+                Part::Gone(endpoint) => write!(f, "nodes/{region}/{node}/gone/{endpoint}"),
             },
         }
     }
@@ -179,6 +188,7 @@ impl FromStr for Key {
             ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
             ["nodes", code, name, "intent"] => node(code, name, Part::Intent),
             ["nodes", code, name, "live", endpoint] => node(code, name, Part::Live(named(endpoint)?)),
+            ["nodes", code, name, "gone", endpoint] => node(code, name, Part::Gone(named(endpoint)?)),
             _ => Err(BadKey::Unknown),
         }
     }
@@ -228,6 +238,14 @@ mod tests {
         check("nodes/440100/suikang/keys", of_suikang(Part::Keys));
         check("nodes/440100/suikang/intent", of_suikang(Part::Intent));
         check("nodes/440100/suikang/live/suikang-1", of_suikang(Part::Live("suikang-1".to_owned())));
+        check("nodes/440100/suikang/gone/suikang-1", of_suikang(Part::Gone("suikang-1".to_owned())));
+    }
+
+    #[test]
+    fn presence_and_goodbyes_are_silent() {
+        let silent = |key: &str| Prefix::default().is_silent(&format!("/suiyue/v1/{key}"));
+        assert!(silent("gateways/gw-1") && silent("nodes/440100/suikang/gone/suikang-1"));
+        assert!(!silent("nodes/440100/suikang/live/suikang-1") && !silent("regions/440100"));
     }
 
     #[test]

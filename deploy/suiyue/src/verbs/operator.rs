@@ -4,17 +4,25 @@
 //! on to the next: an answer, also a refusal, is an answer.
 
 use super::refusal;
-use crate::{cli::Account, exit::Usage};
+use crate::{
+    cli::Account,
+    exit::{Guarded, Usage},
+};
 use anyhow::{Context as _, anyhow, bail};
 use std::{error::Error as _, time::Duration};
 use suiyue_gateway::audit::actor::{MAX_REASON, is_actor, is_reason};
-use suiyue_proto::v1::{
-    ChangeAppResponse, DescribeRegionRequest, DescribeRegionResponse, DumpRegistryRequest,
-    DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, ListAppsRequest, ListAppsResponse,
-    ListNodesRequest, ListNodesResponse, ListRegionsRequest, ListRegionsResponse, ReadAuditRequest,
-    ReadAuditResponse, RememberedAuditRequest, RememberedAuditResponse, RevokeAppRequest, RotateAppRequest,
-    SetAppRequest, SetNodeIntentRequest, SetNodeIntentResponse, SetRegionPolicyRequest,
-    SetRegionPolicyResponse, TableInfo, operator_service_client::OperatorServiceClient,
+use suiyue_proto::{
+    reason::Reason,
+    v1::{
+        AcceptRegistryRequest, AcceptRegistryResponse, ChangeAppResponse, DescribeRegionRequest,
+        DescribeRegionResponse, DiffRegistryRequest, DiffRegistryResponse, DumpRegistryRequest,
+        DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, FreezeRegistryRequest,
+        FreezeRegistryResponse, ListAppsRequest, ListAppsResponse, ListNodesRequest, ListNodesResponse,
+        ListRegionsRequest, ListRegionsResponse, ReadAuditRequest, ReadAuditResponse, RegistryStatusRequest,
+        RegistryStatusResponse, RememberedAuditRequest, RememberedAuditResponse, RevokeAppRequest,
+        RotateAppRequest, SetAppRequest, SetNodeIntentRequest, SetNodeIntentResponse, SetRegionPolicyRequest,
+        SetRegionPolicyResponse, TableInfo, operator_service_client::OperatorServiceClient,
+    },
 };
 use tonic::{
     Request, Response, Status, Streaming, metadata::MetadataValue, transport::Channel, transport::Endpoint,
@@ -224,6 +232,54 @@ impl Operator {
         self.answered("DumpRegistry", answer)
     }
 
+    /// How well the gateway follows the registry.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn registry_status(&mut self) -> anyhow::Result<RegistryStatusResponse> {
+        let answer = self.client.registry_status(RegistryStatusRequest {}).await;
+        self.answered("RegistryStatus", answer)
+    }
+
+    /// The gateway's table against the registry now.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn diff(&mut self) -> anyhow::Result<DiffRegistryResponse> {
+        let answer = self.client.diff_registry(DiffRegistryRequest {}).await;
+        self.answered("DiffRegistry", answer)
+    }
+
+    /// Freezes the gateway, or ends it.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn freeze(&mut self, order: FreezeRegistryRequest) -> anyhow::Result<FreezeRegistryResponse> {
+        let answer = self.client.freeze_registry(order).await;
+        self.ordered("FreezeRegistry", answer)
+    }
+
+    /// Accepts what the gateway holds back.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn accept(&mut self, order: AcceptRegistryRequest) -> anyhow::Result<AcceptRegistryResponse> {
+        let answer = self.client.accept_registry(order).await;
+        self.ordered("AcceptRegistry", answer)
+    }
+
+    /// A refused order ends the process with the code that says whose turn it is.
+    fn ordered<T>(&self, method: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
+        answer.map(Response::into_inner).map_err(|status| {
+            let text = self.refused(method, &status);
+            match Reason::of(&status) {
+                Some(Reason::FieldInvalid) => Usage(text).into(),
+                Some(Reason::RegistryFrozen) => Guarded(text).into(),
+                _ => anyhow!(text),
+            }
+        })
+    }
+
     fn answered<T>(&self, method: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
         answer.map(Response::into_inner).map_err(|status| anyhow!(self.refused(method, &status)))
     }
@@ -245,6 +301,14 @@ pub fn footer(table: Option<&TableInfo>) -> String {
         "gateway {}, table from {source} at revision {} ({age} old), plan {}",
         table.gateway, table.revision, table.plan
     );
+    if table.frozen {
+        text.push_str(
+            "\nFROZEN: this gateway applies nothing that the registry says (`suiyue registry freeze --off`)",
+        );
+    }
+    if table.stale > 0 {
+        text.push_str(&format!("\n{} keys are held: `suiyue registry status` names them", table.stale));
+    }
     for key in &table.quarantined {
         text.push_str(&format!("\nquarantined: {}: {}", key.key, key.reason));
     }
@@ -264,6 +328,12 @@ pub struct TableDocument {
     pub age_ms: u64,
     /// Generation of the plan in force.
     pub plan: u64,
+    /// Keys that are held although the registry has them no more, or otherwise.
+    pub stale: u32,
+    /// Hash of what was applied; absent: there is no registry.
+    pub table_hash: Option<String>,
+    /// The gateway is frozen.
+    pub frozen: bool,
     /// Keys that could not be used.
     pub quarantined: Vec<QuarantinedDocument>,
 }
@@ -289,6 +359,9 @@ impl From<&TableInfo> for TableDocument {
             revision: table.revision,
             age_ms: table.age_ms,
             plan: table.plan,
+            stale: table.stale,
+            table_hash: (!table.table_hash.is_empty()).then(|| table.table_hash.clone()),
+            frozen: table.frozen,
             quarantined: quarantined.collect(),
         }
     }

@@ -37,6 +37,7 @@ impl Store {
             incarnation: 5,
             report: Some(v1::Report { ready, draining: false }),
             gateway: "gw-1".to_owned(),
+            written_unix_ms: 0,
         };
         self.put(&format!("nodes/{node}/live/{endpoint}"), &live)
     }
