@@ -13,6 +13,7 @@ mod explain;
 mod intents;
 mod policies;
 mod routes;
+mod swap;
 mod what_if;
 
 use crate::{
