@@ -14,6 +14,7 @@ mod intents;
 mod policies;
 mod registry;
 mod routes;
+mod swap;
 mod what_if;
 
 use crate::{

@@ -15,7 +15,13 @@
 mod present;
 mod step;
 
-use super::{Operator, policies::tier_of, routes, routing_exactly, what_if};
+use super::{
+    Operator,
+    policies::tier_of,
+    routes, routing_exactly,
+    swap::{Present, Swap},
+    what_if,
+};
 use crate::{
     audit::actor::Deed,
     plan::{self, Plans, Route},
@@ -26,7 +32,7 @@ use crate::{
     snapshot::Snapshot,
     table::{Intent, Node, Stage},
 };
-use present::{Present, Stored, Swap};
+use present::Stored;
 use suiyue_proto::{
     method::Class,
     reason::Reason,
@@ -42,8 +48,8 @@ impl Operator {
     /// Adds what operators want of the node. Intent and revision are those of one entry, so that who
     /// changes the intent and names the revision changes what it has read.
     pub(super) fn with_intent(&self, info: v1::NodeInfo, snapshot: &Snapshot, node: &Node) -> v1::NodeInfo {
-        let key = self.intent_key(node.region, &node.name);
-        let stored = Stored::from(self.followed.as_ref().and_then(|followed| followed.entry(&key)));
+        let key = self.prefix.key(&intent_key(node.region, &node.name));
+        let stored = Stored(self.followed.as_ref().and_then(|followed| followed.entry(&key)));
         let problem = snapshot.table.quarantined.iter().find(|q| q.key == key).map(|q| q.reason.clone());
         v1::NodeInfo {
             intent: Some(stored.intent()),
@@ -67,23 +73,22 @@ impl Operator {
         let (intent, wanted) = sound(asked.intent.clone().unwrap_or_default())?;
         let node = snapshot.table.nodes.get(asked.node.as_str()).map(|node| &**node);
         let code = region_of(&asked, node, intent)?;
-        let short = Key::Node { region: code, node: asked.node.clone(), part: Part::Intent };
-        let swap =
-            Swap { key: self.prefix.key(&short), short, intent: wanted, expected: asked.expected_revision };
-        let stored = swap.read(&**registry).await?;
-        let standing = swap.judge(&stored)?;
+        let (key, expected) = (intent_key(code, &asked.node), asked.expected_revision);
+        let swap = Swap { key, value: wanted, expected, changed: Reason::IntentChanged };
+        let stored = Stored(swap.read(&**registry, &self.prefix).await?);
+        let standing = swap.judge(stored.0.as_ref())?;
         let before = stored.intent();
         let effect = match node {
-            Some(node) => effect(&snapshot, node, intent, (&before, &swap.intent), asked.force)?,
+            Some(node) => effect(&snapshot, node, intent, (&before, &swap.value), asked.force)?,
             None => Effect::to_come(&asked.node),
         };
         let (intent_revision, written) = match standing {
             Present::Same(revision) => (revision, false),
-            Present::AsRead if asked.dry_run => (asked.expected_revision, false),
-            Present::AsRead => swap.write((audit, deed), &stored).await?,
+            Present::AsRead if asked.dry_run => (expected, false),
+            Present::AsRead => swap.write(&self.prefix, (audit, deed), stored.0).await?,
         };
         if written {
-            let (stage, drained) = (swap.intent.stage().as_str_name(), intent.drained);
+            let (stage, drained) = (swap.value.stage().as_str_name(), intent.drained);
             let revision = intent_revision;
             tracing::info!(node = asked.node, region = %code, stage, drained, revision, "a node's intent is set");
         }
@@ -97,10 +102,10 @@ impl Operator {
             routes: effect.routes,
         })
     }
+}
 
-    fn intent_key(&self, region: Code, node: &str) -> String {
-        self.prefix.key(&Key::Node { region, node: node.to_owned(), part: Part::Intent })
-    }
+fn intent_key(region: Code, node: &str) -> Key {
+    Key::Node { region, node: node.to_owned(), part: Part::Intent }
 }
 
 /// The intent as the table will have it, and as it is stored: nothing in it is left to a default.

@@ -9,19 +9,21 @@
 //!           → dry run ends here → compare-and-swap
 //! ```
 
-use super::{Operator, apps::not_written, dump, routes, routing, routing_exactly, what_if};
+use super::{
+    Operator, routes, routing, routing_exactly,
+    swap::{Present, Swap},
+    what_if,
+};
 use crate::{
-    audit::{Audit, What, actor::Deed},
+    audit::actor::Deed,
     plan::{MAX_LAG, NOTHING_HEALTHY},
     registry::{
-        Entry, Error, Outcome, Registry, Txn,
         keys::Key,
         policy::{self, Invalid, Problem},
     },
     snapshot::Snapshot,
     table::{Node, Policy, Role, Table},
 };
-use bytes::Bytes;
 use prost::Message as _;
 use std::{sync::Arc, time::Duration};
 use suiyue_proto::{
@@ -91,9 +93,14 @@ impl Operator {
         let unregistered = if asked.allow_unregistered { Unregistered::Warn } else { Unregistered::Refuse };
         let warnings = fit(code, &checked, &snapshot.table, unregistered).map_err(|i| refusal(&i))?;
         let after = after(&snapshot, code, checked)?;
-        let key = self.prefix.key(&Key::Region(code));
-        let swap = Swap { code, key, policy, expected: asked.expected_revision };
-        let (policy_revision, written) = swap.run(&**registry, (audit, deed), asked.dry_run).await?;
+        let (key, expected) = (Key::Region(code), asked.expected_revision);
+        let swap = Swap { key, value: policy, expected, changed: Reason::PolicyChanged };
+        let present = swap.read(&**registry, &self.prefix).await?;
+        let (policy_revision, written) = match swap.judge(present.as_ref())? {
+            Present::Same(revision) => (revision, false),
+            Present::AsRead if asked.dry_run => (expected, false),
+            Present::AsRead => swap.write(&self.prefix, (audit, deed), present).await?,
+        };
         if written {
             tracing::info!(region = %code, revision = policy_revision, "policy of a region was replaced");
         }
@@ -229,85 +236,4 @@ fn refusal(invalid: &Invalid) -> Status {
         ("problem", invalid.problem.as_str()),
         ("expected", &invalid.expected),
     ])
-}
-
-/// One replacement of a policy.
-struct Swap {
-    code: Code,
-    key: String,
-    policy: v1::RegionPolicy,
-    /// Revision that the caller had read; 0: no policy.
-    expected: i64,
-}
-
-/// What a policy in the registry means for a replacement.
-enum Present {
-    /// The same policy, written at this revision.
-    Same(i64),
-    /// The one that the caller had read.
-    AsRead,
-}
-
-impl Swap {
-    /// The revision of the policy, and whether we wrote it. A write without an answer may have happened, so
-    /// whoever asked must not be told that it has not: the audit finds out by its entry.
-    async fn run(
-        &self,
-        registry: &dyn Registry,
-        (audit, deed): (&Audit, &Deed),
-        dry_run: bool,
-    ) -> Result<(i64, bool), Status> {
-        let present = self.read(registry).await?;
-        match self.judge(present.as_ref())? {
-            Present::Same(revision) => return Ok((revision, false)),
-            Present::AsRead if dry_run => return Ok((self.expected, false)),
-            Present::AsRead => {}
-        }
-        let value: Bytes = self.policy.encode_to_vec().into();
-        let txn = Txn {
-            expect: vec![(self.key.clone(), self.expected)],
-            puts: vec![(self.key.clone(), value.clone(), 0)],
-            deletes: Vec::new(),
-        };
-        let key = Key::Region(self.code);
-        let what = What {
-            key: key.to_string(),
-            replaced: self.expected,
-            before: present.map(|entry| dump::value(&key, entry.value)),
-            after: Some(dump::value(&key, value)),
-        };
-        match audit.commit(deed, &what, &txn).await {
-            Ok(Outcome::Committed(revision)) => Ok((revision, true)),
-            Ok(Outcome::Conflict(present)) => match self.judge(present.first())? {
-                Present::Same(revision) => Ok((revision, false)),
-                Present::AsRead => Err(Reason::WriteUnknown.status()),
-            },
-            Err(failure) => Err(not_written(&failure)),
-        }
-    }
-
-    async fn read(&self, registry: &dyn Registry) -> Result<Option<Entry>, Status> {
-        let listing = registry.list(&self.key).await.map_err(|error| away(&error))?;
-        Ok(listing.entries.into_iter().find(|entry| entry.key == self.key))
-    }
-
-    fn judge(&self, present: Option<&Entry>) -> Result<Present, Status> {
-        let same = |entry: &&Entry| {
-            v1::RegionPolicy::decode(entry.value.clone()).is_ok_and(|policy| policy == self.policy)
-        };
-        if let Some(entry) = present.filter(same) {
-            return Ok(Present::Same(entry.mod_revision));
-        }
-        let revision = present.map_or(0, |entry| entry.mod_revision);
-        if revision == self.expected {
-            return Ok(Present::AsRead);
-        }
-        let (is, was) = (revision.to_string(), self.expected.to_string());
-        Err(Reason::PolicyChanged.with(&[("revision", &is), ("expected_revision", &was)]))
-    }
-}
-
-fn away(error: &Error) -> Status {
-    tracing::warn!(%error, "a policy could not be read");
-    Reason::RegistryUnavailable.status()
 }

@@ -1,6 +1,6 @@
 //! Which command line do the verbs take that look at one node, or change what is wanted of it?
 
-use super::{Address, Ask, Format};
+use super::{Account, Address, Ask, Format};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use suiyue_proto::region::Code;
@@ -33,6 +33,9 @@ pub struct Intend {
     /// Skip stages on the way up, and leave a region with nobody who answers, if it must be.
     #[arg(long, env = "SUIYUE_FORCE")]
     pub force: bool,
+    /// Who changes it, and why.
+    #[command(flatten)]
+    pub account: Account,
 }
 
 /// A stage to promote a node to.
@@ -89,7 +92,7 @@ pub struct Suspend {
 /// `suiyue node drain` and `suiyue node undrain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  suiyue node drain suikang                          no new calls to any of its endpoints
+  suiyue node drain suikang --reason \"disk full\"     no new calls to any of its endpoints
   suiyue node drain suikang --endpoint suikang-2     none to this one
   suiyue node undrain suikang                        as before, its endpoints too
   suiyue node undrain suikang --endpoint suikang-2")]

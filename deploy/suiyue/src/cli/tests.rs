@@ -57,11 +57,15 @@ fn a_policy_is_described_and_set() {
 
 #[test]
 fn what_is_wanted_of_a_node_is_said() {
-    let cli = parse("suiyue node promote xian --to canary-25 --region 610100 --dry-run").unwrap();
+    let cli =
+        parse("suiyue node promote xian --to canary-25 --region 610100 --dry-run --reason r --actor li")
+            .unwrap();
     let Command::Node(Node { verb: Some(NodeVerb::Promote(flags)), .. }) = cli.command else {
         panic!("{cli:?}")
     };
     assert_eq!((flags.intend.node.as_str(), flags.to), ("xian", Some(To::Canary25)));
+    let account = &flags.intend.account;
+    assert_eq!((account.reason.as_deref(), account.actor.as_deref()), (Some("r"), Some("li")));
     assert_eq!(
         (flags.region.map(Code::get), flags.intend.dry_run, flags.intend.force),
         (Some(610_100), true, false)

@@ -7,7 +7,6 @@ use super::{
     operator::Operator,
     output::{self, Format},
     refusal,
-    regions::set::heard,
 };
 use crate::{
     cli::{Account, AddApp, App, Ask},
@@ -158,7 +157,7 @@ fn judged(
     answer: Result<ChangeAppResponse, Status>,
 ) -> anyhow::Result<ChangeAppResponse> {
     answer.map_err(|status| {
-        let status = if dry_run { status } else { heard(status) };
+        let status = if dry_run { status } else { refusal::heard(status) };
         refused(operator, method, &status)
     })
 }

@@ -5,7 +5,7 @@
 
 use crate::load::record::code_word;
 use suiyue_proto::reason::Reason;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 /// A refused call in one line.
@@ -24,6 +24,14 @@ pub fn describe(status: &Status) -> String {
     }
     let advice = Reason::of(status).and_then(advice).map(|advice| format!(": {advice}")).unwrap_or_default();
     format!("{} [{marks}]{advice}", status.message())
+}
+
+/// The status of a change: where the gateway did not answer, it may be written all the same.
+#[must_use]
+pub fn heard(status: Status) -> Status {
+    use Code::{Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
+    let unheard = matches!(status.code(), Cancelled | DeadlineExceeded | Internal | Unavailable | Unknown);
+    if unheard && Reason::of(&status).is_none() { Reason::WriteUnknown.status() } else { status }
 }
 
 /// A detail of a refusal, such as the field that it is about.

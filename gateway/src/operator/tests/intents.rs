@@ -158,7 +158,7 @@ async fn a_node_that_is_still_to_come_starts_without_calls() {
     );
     let taken = gateway.intended(ahead(intent(v1::Stage::Test, 0))).await;
     assert!(taken.warnings[0].starts_with("shaanxi is not registered"), "{taken:?}");
-    let entries = gateway.registry.list("/").await.unwrap().entries;
+    let entries = gateway.registry.list("/suiyue/v1/nodes/").await.unwrap().entries;
     assert_eq!(entries[0].key, "/suiyue/v1/nodes/610000/shaanxi/intent");
 }
 

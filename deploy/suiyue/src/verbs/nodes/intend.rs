@@ -10,6 +10,7 @@ use crate::{
     verbs::{
         operator::{Operator, TableDocument, footer},
         output::{self, Format},
+        refusal,
         regions::describe::{candidates, goes_to, word},
         route::Candidate,
     },
@@ -144,6 +145,7 @@ async fn intend(
     change: impl FnOnce(&mut NodeIntent),
 ) -> anyhow::Result<()> {
     let mut operator = Operator::connect(&flags.ask.gateways()).await?;
+    operator.on_account(&flags.account)?;
     let nodes = operator.nodes(0).await?.nodes;
     let present = nodes.into_iter().find(|node| node.node == flags.node).unwrap_or_default();
     let mut intent = present.intent.unwrap_or_default();
@@ -156,7 +158,10 @@ async fn intend(
         dry_run: flags.dry_run,
         force: flags.force,
     };
-    let answer = operator.set_intent(asked).await.map_err(|status| refused(&operator, &status, flags))?;
+    let answer = operator.set_intent(asked).await.map_err(|status| {
+        let status = if flags.dry_run { status } else { refusal::heard(status) };
+        refused(&operator, &status)
+    })?;
     if answer.written {
         applied(&mut operator, answer.intent_revision).await;
     }
@@ -184,13 +189,7 @@ async fn applied(operator: &mut Operator, revision: i64) {
 }
 
 /// Exit code 3 where the gateway looked at it and refused.
-fn refused(operator: &Operator, status: &Status, flags: &cli::Intend) -> anyhow::Error {
-    use tonic::Code::{Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
-    let unheard = matches!(status.code(), Cancelled | DeadlineExceeded | Internal | Unavailable | Unknown);
-    if unheard && Reason::of(status).is_none() && !flags.dry_run {
-        // The gateway did not answer: the intent may be written all the same.
-        return anyhow!(operator.refused("SetNodeIntent", &Reason::WriteUnknown.status()));
-    }
+fn refused(operator: &Operator, status: &Status) -> anyhow::Error {
     let line = operator.refused("SetNodeIntent", status);
     match Reason::of(status) {
         Some(
