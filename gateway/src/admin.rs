@@ -30,8 +30,6 @@ pub struct Admin {
     pub snapshots: Snapshots,
     /// The registry as last heard of; `None` for a gateway without one.
     pub followed: Option<follow::Status>,
-    /// A registry is configured: before it was read, only static nodes can be served.
-    pub has_registry: bool,
     /// The gateway drains.
     pub draining: CancellationToken,
 }
@@ -126,8 +124,7 @@ impl Admin {
         if snapshot.generation == 0 {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "waiting for a table\n".into());
         }
-        let unread = self.has_registry && snapshot.table.source == Source::Static;
-        if unread && snapshot.table.nodes.is_empty() {
+        if snapshot.table.source == Source::Awaited && snapshot.table.nodes.is_empty() {
             let waiting = self.followed.as_ref().and_then(follow::Status::waiting);
             let waiting = waiting.unwrap_or_else(|| "it has not been read yet".to_owned());
             let text = format!("waiting for the registry: {waiting}\n");

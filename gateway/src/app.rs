@@ -32,6 +32,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// At the start connections are taken after this time, at the latest, also while the registry is silent.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Health says NOT_SERVING for this long before connections are told to leave.
 const NOTICE: Duration = Duration::from_secs(2);
 /// Calls in flight may go on for this long after that.
@@ -216,10 +218,15 @@ impl Bound {
         let outlet = outlet.map(|outlet| outlet.start(stages.ended.clone()));
         let outlet = outlet.transpose().map_err(Error::Worker)?;
         let draining = shutdown.clone();
-        let page = Admin { metrics: metrics.clone(), snapshots, followed, has_registry, draining };
+        let page = Admin { metrics: metrics.clone(), snapshots: snapshots.clone(), followed, draining };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
-        let accept =
-            listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());
+        let closing = stages.closing.clone();
+        let accept = async move {
+            // Connections wait in the kernel's queue: who has read nothing could only refuse their calls.
+            let known = tokio::time::timeout(PATIENCE, snapshots.known());
+            let _ = closing.run_until_cancelled(known).await;
+            listener::accept(data, workers.deal, metrics, config.limits.connections, closing).await;
+        };
         tracing::info!(id = %config.id, data = %addresses.data, control = %addresses.control,
             admin = %addresses.admin, workers = config.workers, anonymous = config.anonymous.as_str(),
             "gateway serves");

@@ -16,7 +16,7 @@ use crate::{
     apps::Anonymous,
     registry::keys::{Prefix, is_name},
     subject,
-    table::Table,
+    table::{self, Table},
     trace,
 };
 use std::{
@@ -175,6 +175,8 @@ impl Config {
             return Err(source.invalid(&span, "control", problem));
         }
         let registry = registry(&source, &file, overrides)?;
+        let known = registry.kind == Kind::None;
+        let origin = if known { table::Source::Static } else { table::Source::Awaited };
         Ok(Self {
             anonymous: apps::anonymous(&source, &file.apps, registry.kind != Kind::None)?.into(),
             id: id(&source, &file, overrides)?,
@@ -187,7 +189,7 @@ impl Config {
             subjects: subjects(&source, &file)?,
             registry,
             join: nodes::join(&source, &file)?,
-            table: nodes::table(&source, &file)?,
+            table: Table { source: origin, ..nodes::table(&source, &file)? },
             tls: nodes::tls(&source, &file)?,
             limits: limits(&source, &file)?,
             ramp: ramp(&source, &file)?,
