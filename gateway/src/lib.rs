@@ -14,6 +14,8 @@ pub mod config;
 
 pub mod app;
 
+pub mod identity;
+
 pub mod listener;
 
 pub mod http2;

@@ -3,13 +3,15 @@
 //! - [`v1`]: the messages and services of `suiyue.v1`, generated from `suiyue/v1/*.proto`;
 //! - [`method`]: how a method is treated, read from any descriptor set;
 //! - [`region`]: the GB/T 2260 table and which region a code routes to;
+//! - [`identity`]: who is on the other side of a connection, and who signed a record;
 //! - [`metadata`]: names of the metadata keys on the wire;
 //! - [`reason`]: every machine-readable reason, with its gRPC code and fixed sentence;
 //! - [`sy1`]: the text of a live code;
 //! - [`verdict`]: how a node tells the gateway what it judged.
 //!
-//! No I/O and no policy of either side lives here.
+//! No policy of either side lives here, and no I/O but reading a process's own certificate.
 
+pub mod identity;
 pub mod metadata;
 pub mod method;
 pub mod reason;
