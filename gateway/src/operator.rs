@@ -8,11 +8,13 @@ mod dump;
 mod explain;
 mod policies;
 mod routes;
+mod trust;
 mod what_if;
 
 use crate::{
     control::Snapshots,
     health::State,
+    identity::Trust,
     plan,
     registry::{Registry, follow::Status as Followed, keys::Prefix},
     snapshot::Snapshot,
@@ -39,6 +41,8 @@ pub struct Operator {
     pub registry: Option<Arc<dyn Registry>>,
     /// Where the registry's keys begin.
     pub prefix: Prefix,
+    /// How certificates and records are judged; `None`: there are none.
+    pub trust: Option<Trust>,
 }
 
 #[tonic::async_trait]
@@ -102,6 +106,13 @@ impl OperatorService for Operator {
         request: Request<v1::SetRegionPolicyRequest>,
     ) -> Result<Response<v1::SetRegionPolicyResponse>, Status> {
         self.set_policy(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn publish_trust(
+        &self,
+        request: Request<v1::PublishTrustRequest>,
+    ) -> Result<Response<v1::PublishTrustResponse>, Status> {
+        self.publish(request.into_inner()).await.map(Response::new)
     }
 
     async fn dump_registry(

@@ -16,6 +16,9 @@ pub mod policy;
 pub mod fold;
 pub mod follow;
 pub mod last_known_good;
+mod notary;
+
+pub(crate) use notary::MAX_DECLARATIONS;
 
 #[cfg(test)]
 pub(crate) mod suite;

@@ -2,6 +2,7 @@
 
 mod explaining;
 mod policies;
+mod trust;
 
 use super::*;
 use crate::{
@@ -39,6 +40,7 @@ fn node(name: &str, region: u32, scopes: &[u32]) -> Node {
         ready: scopes.iter().map(|&scope| (scope, 0)).collect(),
         draining: false,
         check: Check::None,
+        identity: None,
     };
     Node {
         name: name.into(),
@@ -67,6 +69,11 @@ fn base() -> Table {
 impl Gateway {
     /// One over the registry inside it, once it has a plan made from what stands there.
     async fn start() -> Self {
+        Self::trusting(None).await
+    }
+
+    /// One that judges certificates.
+    async fn trusting(trust: Option<crate::identity::Trust>) -> Self {
         let registry = Embedded::new();
         let (tables, table) = watch::channel(Arc::new(base()));
         let (control, snapshots) = Control::new(control::Setup {
@@ -76,6 +83,7 @@ impl Gateway {
             metrics: Arc::new(Metrics::new(1)),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+            trust: None,
         });
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(tables.send_replace(table));
@@ -85,6 +93,7 @@ impl Gateway {
             base: base(),
             source: Source::Embedded,
             copy: None,
+            trust: trust.clone(),
         };
         let (followed, following) = follow::follow(start, publish, shutdown.clone());
         let mut tasks = JoinSet::new();
@@ -96,6 +105,7 @@ impl Gateway {
             followed: Some(followed),
             registry: Some(Arc::new(registry.clone())),
             prefix: Prefix::default(),
+            trust,
         };
         let gateway = Self { operator, registry, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;

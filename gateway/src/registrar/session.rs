@@ -9,7 +9,11 @@ use super::{
     admission::Admitted,
     record::{self, Place, Written},
 };
-use crate::{registry::Error, table::Table};
+use crate::{
+    identity::{Peer, Trust},
+    registry::Error,
+    table::Table,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
@@ -128,6 +132,7 @@ impl Session {
             incarnation: admitted.incarnation,
             report: Some(report.clone()),
             gateway: shared.settings.gateway_id.clone(),
+            signed: admitted.signed.as_ref().map(|signed| signed.endpoint.clone()),
         };
         Self {
             place: Place::of(&shared.settings.prefix, &admitted),
@@ -228,12 +233,15 @@ impl Session {
         keys.mark_changed();
         leases.mark_changed();
         let mut heard = Instant::now();
+        let ends = certificate_ends(shared.settings.trust.clone(), self.admitted.peer.clone());
+        tokio::pin!(ends);
         loop {
             let retry_at = self.retry_at;
             let outcome = tokio::select! {
                 biased;
                 () = self.superseded.cancelled() => Err(End::Superseded),
                 () = shared.draining.cancelled() => Err(End::Draining),
+                () = &mut ends => Err(End::Refused(Box::new(Reason::IdentityRevoked.status()))),
                 message = inbound.message() => {
                     heard = Instant::now();
                     self.heard(message).await
@@ -391,6 +399,14 @@ impl Session {
     /// A node that is gone or does not read is found out by its silence.
     async fn say(&self, answer: Result<RegisterResponse, Status>) {
         let _gone = timeout(ANSWER_WITHIN, self.answers.send(answer)).await;
+    }
+}
+
+/// Lasts until the certificate of a node that has one does not hold any more.
+async fn certificate_ends(trust: Option<Trust>, peer: Option<Peer>) {
+    match (&trust, &peer) {
+        (Some(trust), Some(peer)) => trust.ends(peer.leaf()).await,
+        _ => std::future::pending().await,
     }
 }
 

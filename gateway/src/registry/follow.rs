@@ -17,7 +17,10 @@ use super::{
     keys::Prefix,
     last_known_good::Saved,
 };
-use crate::table::{Source, Table};
+use crate::{
+    identity::Trust,
+    table::{Source, Table},
+};
 use rand::Rng as _;
 use std::{
     collections::BTreeSet,
@@ -25,6 +28,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use suiyue_proto::identity::files::now;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -159,6 +163,8 @@ pub struct Start {
     pub source: Source,
     /// The copy on disk, from the last time.
     pub copy: Option<Saved>,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
 }
 
 /// Keeps the table until `shutdown`: the status, and the future that does the work.
@@ -170,12 +176,12 @@ pub fn follow(
     publish: impl FnMut(Arc<Table>),
     shutdown: CancellationToken,
 ) -> (Status, impl Future<Output = ()>) {
-    let Start { registry, prefix, base, source, copy } = start;
+    let Start { registry, prefix, base, source, copy, trust } = start;
     let status = Status::default();
     status.known().prefix = prefix.clone();
     let follower = Follower {
         registry,
-        fold: Fold::new(prefix.clone(), base, source),
+        fold: Fold::new(prefix.clone(), base, source).trusting(trust),
         prefix,
         status: status.clone(),
         publish,
@@ -219,6 +225,9 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
                 Some(_) => tracing::debug!(%error, "the registry is still lost"),
             }
             self.alarm(started, &error);
+            if self.fold.due() <= now() {
+                self.publish();
+            }
             tokio::time::sleep(jittered(backoff, 0.0..1.0)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
@@ -263,6 +272,10 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
             let update = tokio::select! {
                 update = updates.recv() => update,
                 () = &mut relist => return Ok(()),
+                () = instant(self.fold.due()) => {
+                    self.publish();
+                    continue;
+                }
             };
             let changed = self.take(update, &mut updates)?;
             // Only a watch that delivers proves that the registry is back.
@@ -364,6 +377,14 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
             tracing::warn!(key, reason, "a key of the registry cannot be used");
         }
         self.complained = now;
+    }
+}
+
+/// Until an instant of the wall clock, in seconds since 1970-01-01 UTC.
+async fn instant(unix_s: i64) {
+    // Clocks are set: a far instant is looked at again every hour.
+    while let Ok(left @ 1..) = u64::try_from(unix_s.saturating_sub(now())) {
+        tokio::time::sleep(Duration::from_secs(left.min(3600))).await;
     }
 }
 

@@ -83,6 +83,8 @@ pub enum Key {
     },
     /// `gateways/{id}`: presence of a gateway.
     Gateway(String),
+    /// `trust/{province}`: who may speak for a province, by the first two digits of its code.
+    Trust(Code),
 }
 
 /// What is kept of a node, one key each, because each has its own writer.
@@ -127,6 +129,7 @@ impl fmt::Display for Key {
         match self {
             Self::Region(code) => write!(f, "regions/{code}"),
             Self::Gateway(id) => write!(f, "gateways/{id}"),
+            Self::Trust(code) => write!(f, "trust/{}", code.get() / 10_000),
             Self::Node { region, node, part } => match part {
                 Part::Spec => write!(f, "nodes/{region}/{node}/spec"),
                 Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
@@ -147,6 +150,7 @@ impl FromStr for Key {
         match parts[..] {
             ["regions", code] => Ok(Self::Region(region(code)?)),
             ["gateways", id] => Ok(Self::Gateway(named(id)?)),
+            ["trust", digits] => Ok(Self::Trust(province(digits)?)),
             ["nodes", code, name, "spec"] => node(code, name, Part::Spec),
             ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
             ["nodes", code, name, "intent"] => node(code, name, Part::Intent),
@@ -159,6 +163,15 @@ impl FromStr for Key {
 fn region(text: &str) -> Result<Code, BadKey> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| BadKey::Region(text.to_owned()))
+}
+
+/// A province by the two digits that its codes begin with.
+fn province(digits: &str) -> Result<Code, BadKey> {
+    let bad = || BadKey::Region(digits.to_owned());
+    if digits.len() != 2 {
+        return Err(bad());
+    }
+    region(&format!("{digits}0000")).map_err(|_| bad())
 }
 
 fn named(text: &str) -> Result<String, BadKey> {
@@ -190,6 +203,7 @@ mod tests {
     fn every_kind_of_key_is_built_and_parsed() {
         check("regions/440100", Ok(Key::Region(guangzhou())));
         check("gateways/gw-1", Ok(Key::Gateway("gw-1".to_owned())));
+        check("trust/44", Ok(Key::Trust(Code::new(440_000).unwrap())));
         check("nodes/440100/suikang/spec", of_suikang(Part::Spec));
         check("nodes/440100/suikang/keys", of_suikang(Part::Keys));
         check("nodes/440100/suikang/intent", of_suikang(Part::Intent));
@@ -203,6 +217,9 @@ mod tests {
         check("nodes/440100/suikang", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live/a/b", Err(BadKey::Unknown));
+        check("trust/440000", Err(BadKey::Region("440000".to_owned())));
+        check("trust/4", Err(BadKey::Region("4".to_owned())));
+        check("trust/00", Err(BadKey::Region("00".to_owned())));
         check("regions/4401", Err(BadKey::Region("4401".to_owned())));
         check("regions/+40100", Err(BadKey::Region("+40100".to_owned())));
         check("nodes/440100/Sui/spec", Err(BadKey::Name("Sui".to_owned())));

@@ -99,6 +99,7 @@ fn start_with(registry: Arc<Cuttable>, copy: Option<Saved>) -> Following {
             base: Table::default(),
             source: Source::Embedded,
             copy,
+            trust: None,
         },
         move |table| drop(publish.send_replace(table)),
         shutdown.clone(),

@@ -50,6 +50,7 @@ async fn scene() -> Scene {
         metrics: metrics.clone(),
         gateways: Arc::new(AtomicU32::new(1)),
         heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+        trust: None,
     });
     // Cancelled: it publishes once and ends.
     let stop = CancellationToken::new();
@@ -67,7 +68,13 @@ async fn scene() -> Scene {
     }
     metrics.traces.overflowed.store(5, Relaxed);
     let rebuilds = snapshots.rebuilds.read();
-    Scene { metrics, snapshot: snapshots.current(), rebuilds, age: Some(Duration::from_secs(2)) }
+    Scene {
+        metrics,
+        snapshot: snapshots.current(),
+        rebuilds,
+        expiries: vec![("spiffe://lingnan/gateway/gw-1".to_owned(), 0)],
+        age: Some(Duration::from_secs(2)),
+    }
 }
 
 #[tokio::test]
