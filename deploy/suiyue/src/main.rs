@@ -3,7 +3,7 @@
 use clap::Parser as _;
 use std::{future::Future, process::ExitCode};
 use suiyue::{
-    cli::{Cli, CodeVerb, Command, Demo, Load, Node, NodeVerb, Region, Registry, Route},
+    cli::{Cli, CodeVerb, Command, Demo, Load, Node, NodeVerb, Region, Registry, Route, trust::Trust},
     demo,
     exit::{self, Exit},
     serve,
@@ -27,6 +27,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     serve::logging::install(cli.log_format, &cli.log)?;
+    if let Some(files) = cli.identity.files()? {
+        verbs::operator::introduce(files)?;
+    }
     match cli.command {
         Command::Gateway(flags) => serve::gateway::run(&flags).map(done),
         Command::Node(Node { verb: None, run }) => serve::node::run(&run).map(done),
@@ -40,6 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             here(route::explain(&ask.gateways(), &question, ask.output)).map(done)
         }
         Command::Code(verb) => code(verb),
+        Command::Trust(verb) => trust(&verb),
         Command::Load(flags) => load(&flags),
         Command::Demo(flags) => play(&flags),
     }
@@ -76,6 +80,17 @@ fn code(verb: CodeVerb) -> anyhow::Result<Exit> {
         }
         CodeVerb::Verify { server, code, output } => here(code::verify(&server.servers(), &code, output)),
     }
+}
+
+fn trust(verb: &Trust) -> anyhow::Result<Exit> {
+    match verb {
+        Trust::Init(flags) => verbs::trust::init(flags),
+        Trust::Issue(flags) => verbs::trust::issue(flags),
+        Trust::Show(flags) => verbs::trust::show(flags),
+        Trust::Revoke(flags) => verbs::trust::revoke(flags),
+        Trust::Publish(flags) => here(verbs::trust::publish(flags)),
+    }
+    .map(done)
 }
 
 fn load(flags: &Load) -> anyhow::Result<Exit> {

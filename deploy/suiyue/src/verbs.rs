@@ -18,3 +18,4 @@ pub mod regions;
 pub mod registry;
 pub mod route;
 pub mod seed;
+pub mod trust;
