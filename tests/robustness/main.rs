@@ -15,4 +15,5 @@ mod isolation;
 mod lost;
 mod neighbour;
 mod refusing;
+mod rotations;
 mod scene;

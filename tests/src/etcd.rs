@@ -10,6 +10,7 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use std::{net::TcpListener, process::Command};
+use suiyue_proto::identity::Files;
 use tempfile::TempDir;
 
 /// A running etcd.
@@ -19,6 +20,16 @@ pub struct Etcd {
     client: u16,
     peer: u16,
     dir: TempDir,
+    tls: Option<Tls>,
+}
+
+/// Certificates of an etcd that takes nobody without one.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Its own.
+    pub server: Files,
+    /// The one that `etcdctl` shows, named `root`.
+    pub root: Files,
 }
 
 impl Etcd {
@@ -27,11 +38,23 @@ impl Etcd {
     /// # Errors
     /// When it does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// Starts one that takes nobody without a certificate.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn secured(tls: Tls) -> anyhow::Result<Self> {
+        Self::start_with(Some(tls)).await
+    }
+
+    async fn start_with(tls: Option<Tls>) -> anyhow::Result<Self> {
         // Another program may take a free port before etcd does: then try others.
         let mut last = None;
         for _ in 0..5 {
             let [client, peer] = free_ports()?;
-            let mut etcd = Self { process: None, client, peer, dir: TempDir::new()? };
+            let mut etcd = Self { process: None, client, peer, dir: TempDir::new()?, tls: tls.clone() };
             match etcd.resume().await {
                 Ok(()) => return Ok(etcd),
                 Err(error) => last = Some(error),
@@ -54,6 +77,10 @@ impl Etcd {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("one={peer}")]);
+        if let Some(Tls { server, .. }) = &self.tls {
+            command.arg("--client-cert-auth").arg("--cert-file").arg(&server.cert);
+            command.arg("--key-file").arg(&server.key).arg("--trusted-ca-file").arg(&server.trust);
+        }
         let mut process = Process::spawn("etcd", &mut command, &self.dir.path().join("log"))?;
         // Its own error words are not ours to judge; that it serves is.
         process.expect("");
@@ -84,7 +111,8 @@ impl Etcd {
     /// Where clients reach it.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.client)
     }
 
     /// Runs `etcdctl` and returns what it prints.
@@ -92,7 +120,18 @@ impl Etcd {
     /// # Errors
     /// When it fails.
     pub async fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.ctl_as(self.tls.as_ref().map(|tls| &tls.root), arguments).await
+    }
+
+    /// The same, with another certificate.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn ctl_as(&self, who: Option<&Files>, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(programs::etcdctl());
+        if let Some(Files { cert, key, trust }) = who {
+            command.arg("--cert").arg(cert).arg("--key").arg(key).arg("--cacert").arg(trust);
+        }
         command
             .env("ETCDCTL_API", "3")
             .args(["--endpoints", &self.endpoint(), "--command-timeout=3s"])

@@ -6,12 +6,13 @@
 use crate::{client, eventually::eventually, process::Process, programs};
 use anyhow::{Context as _, bail, ensure};
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
+use suiyue_proto::identity::Identity;
 use suiyue_proto::v1::{
     Class, DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health, ListNodesRequest,
     ListNodesResponse, NodeInfo, operator_service_client::OperatorServiceClient,
 };
 use tempfile::TempDir;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 /// What a gateway is started with.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ pub struct Builder {
     ramp_s: u32,
     top: String,
     tables: String,
+    operator: Option<Identity>,
 }
 
 /// A running gateway.
@@ -46,6 +48,13 @@ impl Builder {
     #[must_use]
     pub fn etcd(mut self, endpoint: &str) -> Self {
         self.registry = format!("[registry]\nkind = \"etcd\"\nendpoints = [{endpoint:?}]\n");
+        self
+    }
+
+    /// The registry is what this section says.
+    #[must_use]
+    pub fn registry(mut self, section: &str) -> Self {
+        section.clone_into(&mut self.registry);
         self
     }
 
@@ -75,6 +84,13 @@ impl Builder {
     pub fn toml(mut self, tables: &str) -> Self {
         self.tables.push_str(tables);
         self.tables.push('\n');
+        self
+    }
+
+    /// It is asked with this certificate, over TLS.
+    #[must_use]
+    pub fn operated_by(mut self, operator: Identity) -> Self {
+        self.operator = Some(operator);
         self
     }
 
@@ -138,6 +154,7 @@ impl Gateway {
             ramp_s: 0,
             top: String::new(),
             tables: String::new(),
+            operator: None,
         }
     }
 
@@ -172,7 +189,14 @@ impl Gateway {
     /// # Errors
     /// When the control port does not answer.
     pub async fn operator(&self) -> anyhow::Result<OperatorServiceClient<Channel>> {
-        Ok(OperatorServiceClient::new(client::channel(self.control).await?))
+        let channel = match &self.builder.operator {
+            None => client::channel(self.control).await?,
+            Some(own) => {
+                let endpoint = Endpoint::from_shared(format!("http://{}", self.control))?;
+                suiyue_node::identity::connect(own, endpoint).await?
+            }
+        };
+        Ok(OperatorServiceClient::new(channel))
     }
 
     /// All nodes as this gateway sees them.

@@ -22,6 +22,7 @@ pub mod node;
 pub mod process;
 pub mod programs;
 pub mod table;
+pub mod trust;
 pub mod watch;
 
 /// Regions that the tests use.

@@ -51,6 +51,7 @@ pub struct Builder {
     durable: bool,
     endpoint: u32,
     namespace: Option<Arc<Namespace>>,
+    identity: String,
 }
 
 /// A running node.
@@ -86,7 +87,15 @@ impl Builder {
             durable: false,
             endpoint: 1,
             namespace: None,
+            identity: String::new(),
         }
+    }
+
+    /// The code system has this `[identity]`, and joins by it alone.
+    #[must_use]
+    pub fn identity(mut self, section: &str) -> Self {
+        section.clone_into(&mut self.identity);
+        self
     }
 
     /// It answers for these regions too.
@@ -178,8 +187,12 @@ impl Builder {
         }
         if !self.gateways.is_empty() {
             let gateways: Vec<_> = self.gateways.iter().map(ToString::to_string).collect();
-            let _ = write!(text, "[join]\ngateways = {gateways:?}\ntoken = {token:?}\n");
+            let _ = writeln!(text, "[join]\ngateways = {gateways:?}");
+            if self.identity.is_empty() {
+                let _ = writeln!(text, "token = {token:?}");
+            }
         }
+        text.push_str(&self.identity);
         let config = dir.join("node.toml");
         fs::write(&config, text)?;
         let mut command = Command::new(programs::suiyue());
