@@ -13,7 +13,7 @@ use crate::{
     control::{self, Control, Snapshots},
     identity::public::Public,
     listener,
-    operator::Operator,
+    operator::access::Unproven,
     proxy::local::Services,
     registry,
     telemetry::Metrics,
@@ -22,10 +22,7 @@ use crate::{
 };
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU32},
-    },
+    sync::{Arc, atomic::AtomicI64},
     thread,
     time::Duration,
 };
@@ -146,6 +143,8 @@ impl Workers {
                 limits: config.limits,
                 tls: tls.clone(),
                 default_region: config.default_region,
+                subjects: config.subjects,
+                anonymous: config.anonymous.clone(),
                 drain: stages.drain.clone(),
                 abort: stages.abort.clone(),
             };
@@ -184,7 +183,7 @@ impl Bound {
         let mut tasks = JoinSet::new();
         let metrics = Arc::new(Metrics::new(config.workers));
         let (tables, table) = watch::channel(Arc::new(config.table.clone()));
-        let gateways = Arc::new(AtomicU32::new(1));
+        let gateways = metrics.apps.gateways.clone();
         let has_registry = config.registry.kind != Kind::None;
         let heard_ms = Arc::new(AtomicI64::new(if has_registry { 0 } else { i64::MAX }));
         let setup = control::Setup {
@@ -198,22 +197,20 @@ impl Bound {
         };
         follow_certificates(&config, &stages.ended);
         let (controller, snapshots) = Control::new(setup);
-        tasks.spawn(controller.run(stages.ended.clone()));
+        // First the copy on disk, then the first snapshot: no call finds an empty table meanwhile.
         let joined = federation::join(&config, &addresses, tables, table).await?;
+        tasks.spawn(controller.run(stages.ended.clone()));
         if let Some(joined) = &joined {
             tasks.spawn(federation::watch(joined.followed.clone(), gateways, heard_ms, stages.ended.clone()));
         }
-        let operator = Operator {
-            gateway: config.id.clone(),
-            snapshots: snapshots.clone(),
-            followed: joined.as_ref().map(|joined| joined.followed.clone()),
-            registry: joined.as_ref().map(|joined| joined.registry.clone()),
-            prefix: config.registry.prefix.clone(),
-            trust: config.trust.clone(),
-        };
+        if let Some(joined) = &joined {
+            tasks.spawn(federation::remember(&config, joined, metrics.audit.clone(), stages.ended.clone()));
+        }
+        let operator = services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone());
         let public = services::public(&operator, &shutdown);
         let followed = operator.followed.clone();
-        let private = services::control(operator, joined.as_ref().map(|joined| joined.registrar.service()));
+        let registrar = joined.as_ref().map(|joined| joined.registrar.service());
+        let private = services::control(operator, registrar, Unproven::at(addresses.control));
         tasks.spawn(services::serve(control, private, config.trust.clone(), stages.ended.clone()));
         if let Some(joined) = joined {
             tasks.spawn(joined.run(shutdown.clone(), stages.ended.clone()));
@@ -229,7 +226,8 @@ impl Bound {
         let accept =
             listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());
         tracing::info!(id = %config.id, data = %addresses.data, control = %addresses.control,
-            admin = %addresses.admin, workers = config.workers, "gateway serves");
+            admin = %addresses.admin, workers = config.workers, anonymous = config.anonymous.as_str(),
+            "gateway serves");
         let broken = stages.last(&shutdown, tokio::spawn(accept), workers.threads, tasks).await;
         if let Some(outlet) = outlet {
             let _ = tokio::task::spawn_blocking(|| outlet.join()).await;

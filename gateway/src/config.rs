@@ -4,6 +4,7 @@
 //! ([`Overrides`]) win over the file. Every error names the file, the line and the field, and says what
 //! to write instead.
 
+mod apps;
 mod file;
 mod identity;
 mod nodes;
@@ -14,8 +15,10 @@ pub use nodes::DataTls;
 
 use crate::{
     admission::Limits,
+    apps::Anonymous,
     identity::Trust,
     registry::keys::{Prefix, is_name},
+    subject,
     table::Table,
     trace,
 };
@@ -24,6 +27,7 @@ use std::{
     net::{SocketAddr, ToSocketAddrs as _},
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use suiyue_proto::{
@@ -46,6 +50,8 @@ pub struct Config {
     pub workers: usize,
     /// Region of calls that name none.
     pub default_region: Option<u32>,
+    /// What subjects are hashed with.
+    pub subjects: subject::Key,
     /// Where the gateway keeps what it must know at its next start; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
     /// The registry.
@@ -65,6 +71,8 @@ pub struct Config {
     pub ramp: Duration,
     /// Traces and access log.
     pub telemetry: trace::Settings,
+    /// What happens to calls of nobody.
+    pub anonymous: Arc<Anonymous>,
 }
 
 /// Where the registry is.
@@ -76,6 +84,8 @@ pub struct Registry {
     pub endpoints: Vec<String>,
     /// Prefix of all keys.
     pub prefix: Prefix,
+    /// Control addresses of gateways that are asked for their table when there is neither etcd nor a copy.
+    pub peers: Vec<String>,
     /// TLS towards etcd.
     pub tls: Option<EtcdTls>,
 }
@@ -193,7 +203,9 @@ impl Config {
             let span = file.control.as_ref().map_or(0..0, Spanned::span);
             return Err(source.invalid(&span, "control", problem));
         }
+        let registry = registry(&source, &file, overrides)?;
         Ok(Self {
+            anonymous: apps::anonymous(&source, &file.apps, registry.kind != Kind::None)?.into(),
             id: id(&source, &file, overrides, trust.as_ref())?,
             listen: address(&source, "listen", file.listen.as_ref(), overrides.listen.as_deref(), 8440)?,
             control,
@@ -201,7 +213,8 @@ impl Config {
             workers: workers(&source, &file, overrides)?,
             state_dir: overrides.state_dir.clone().or_else(|| file.state_dir.clone()),
             default_region: default_region(&source, &file, overrides)?,
-            registry: registry(&source, &file, overrides)?,
+            subjects: subjects(&source, &file)?,
+            registry,
             join: nodes::join(&source, &file)?,
             table: nodes::table(&source, &file)?,
             tls: nodes::tls(&source, &file)?,
@@ -282,6 +295,12 @@ fn default_region(source: &Source<'_>, file: &File, overrides: &Overrides) -> Re
     Ok(Some(code))
 }
 
+fn subjects(source: &Source<'_>, file: &File) -> Result<subject::Key, Error> {
+    let Some(path) = &file.subject_key_file else { return Ok(subject::Key::default()) };
+    subject::Key::read(path.get_ref())
+        .map_err(|error| source.invalid(&path.span(), "subject_key_file", error.to_string()))
+}
+
 /// The routing region of a code in the file.
 fn routing(source: &Source<'_>, span: &Range<usize>, field: &str, code: u32) -> Result<Code, Error> {
     region::resolve(code).map_err(|e| source.invalid(span, field, e.to_string()))
@@ -306,7 +325,7 @@ fn registry(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<R
     let prefix = prefix.parse::<Prefix>().map_err(|e| {
         source.invalid(&in_file.map_or(0..0, Spanned::span), "registry.prefix", e.to_string())
     })?;
-    Ok(Registry { kind, endpoints, prefix, tls })
+    Ok(Registry { kind, endpoints, prefix, tls, peers: peers(source, file)? })
 }
 
 /// TLS towards etcd is wanted where its authority is named.
@@ -336,6 +355,19 @@ fn etcd_tls(source: &Source<'_>, given: &file::Registry) -> Result<Option<EtcdTl
         }
     };
     Ok(Some(EtcdTls { ca: read(ca, "registry.ca")?, client }))
+}
+
+/// Names are looked up when a peer is asked: it may have another address by then.
+fn peers(source: &Source<'_>, file: &File) -> Result<Vec<String>, Error> {
+    let peers = file.registry.peers.iter().map(|peer| {
+        let text = peer.get_ref();
+        let well = text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !text.contains("://") && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        let problem = format!("{text:?} is no control address of a gateway: write HOST:PORT");
+        if well { Ok(text.clone()) } else { Err(source.invalid(&peer.span(), "registry.peers", problem)) }
+    });
+    peers.collect()
 }
 
 fn ramp(source: &Source<'_>, file: &File) -> Result<Duration, Error> {

@@ -163,6 +163,7 @@ impl Control {
         let is_new = self.last.as_ref().is_none_or(|(last, ..)| !Arc::ptr_eq(last, &table));
         if is_new {
             self.fleet.follow(&table);
+            self.metrics.apps.retain(|app| table.apps.app(app).is_some());
         }
         self.meters.mint(now);
         let demand = self.meters.demand(now);

@@ -3,7 +3,8 @@
 //! A [`Peer`] is what the certificate of a connection says, after TLS took it. On the control port every
 //! request carries it in its extensions; the data port's listener has [`Peer::of`]. Who may vouch for
 //! whom, and who is out, is [`trust`]'s to know; [`port`] is the door of the control port, [`public`] the
-//! data port's certificate, [`dial`] the way to nodes. Nothing here runs per call: certificates are checked per connection, and per fold.
+//! data port's certificate, [`dial`] the way to nodes and to other gateways. Nothing here runs per call:
+//! certificates are checked per connection, and per fold.
 
 pub mod complaints;
 pub mod dial;

@@ -2,12 +2,13 @@
 //!
 //! The acceptor deals its connection to a worker ([`listener`], [`worker`]), where frames become calls
 //! ([`http2`]). The worker lets it in
-//! ([`admission`]), reads what is asked, takes the current [`snapshot`] once, picks an endpoint from the
+//! ([`admission`]), reads what is asked, finds out which app asks and whether it may ([`apps`]), takes the current [`snapshot`] once, picks an endpoint from the
 //! [`plan`], sends the call there ([`upstream`]), tries again where [`retry`] allows it, and tells the
 //! caller who answered ([`proxy`]).
 //!
 //! Beside the workers one control runtime follows the [`registry`], watches the endpoints' [`health`],
-//! makes plans and publishes snapshots ([`control`]), serves the [`operator`] API and the numbers
+//! makes plans and publishes snapshots ([`control`]), serves the [`operator`] API, whose changes stand in the
+//! [`audit`], and the numbers
 //! ([`telemetry`], [`admin`]). Calls that are traced or logged are told of by [`trace`]. Modules stand in reading order.
 
 pub mod config;
@@ -25,6 +26,10 @@ pub mod io;
 pub mod worker;
 
 pub mod proxy;
+
+pub mod subject;
+
+pub mod apps;
 
 pub mod admission;
 
@@ -51,6 +56,8 @@ pub mod registry;
 pub mod registrar;
 
 pub mod operator;
+
+pub mod audit;
 
 pub mod admin;
 

@@ -6,6 +6,7 @@
 //! dropped, old connections are retired so that load spreads again.
 
 use crate::{
+    apps,
     http2::{self, PingPong, Reason, server::Connection},
     io::Io,
     proxy,
@@ -95,16 +96,20 @@ fn deal(socket: TcpStream, workers: &[mpsc::Sender<StdStream>], metrics: &Metric
 
 /// Serves one connection to its end.
 pub async fn serve(worker: Rc<Worker>, socket: StdStream) {
-    let Ok(Ok(connection)) = timeout(HANDSHAKE, handshake(&worker, socket)).await else {
+    let Ok(Ok((connection, certificate))) = timeout(HANDSHAKE, handshake(&worker, socket)).await else {
         worker.metrics.refused_connections.fetch_add(1, Relaxed);
         return;
     };
-    drive(worker, connection).await;
+    drive(worker, connection, certificate).await;
 }
 
-async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<Connection<Io>> {
+/// What a connection's client certificate proves, if there is one that names an app.
+type Certificate = Option<Rc<str>>;
+
+async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<(Connection<Io>, Certificate)> {
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
+    let mut certificate = None;
     let io = match &worker.tls {
         None => Io::Plain(socket),
         Some(tls) => {
@@ -113,6 +118,8 @@ async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<Connection<
             if socket.get_ref().1.alpn_protocol() != Some(b"h2") {
                 return Err(io::ErrorKind::Unsupported.into());
             }
+            let presented = socket.get_ref().1.peer_certificates().unwrap_or_default();
+            certificate = apps::certificate::name(presented).map(Rc::from);
             Io::Tls(Box::new(socket))
         }
     };
@@ -122,7 +129,7 @@ async fn handshake(worker: &Worker, socket: StdStream) -> io::Result<Connection<
         streams: worker.limits.streams,
         header_list: HEADER_LIST,
     };
-    http2::server::handshake(io, config).await
+    Ok((http2::server::handshake(io, config).await?, certificate))
 }
 
 /// Where a connection stands in its life.
@@ -169,7 +176,7 @@ impl Phase {
 }
 
 /// Accepts streams until the peer leaves, the connection is old, or the gateway drains.
-async fn drive(worker: Rc<Worker>, mut connection: Connection<Io>) {
+async fn drive(worker: Rc<Worker>, mut connection: Connection<Io>, certificate: Certificate) {
     let age = AGE.mul_f64(0.9 + 0.2 * (worker.random() as f64 / u64::MAX as f64));
     let alive = keep_alive(connection.ping_pong());
     let drain = worker.drain.clone();
@@ -183,7 +190,7 @@ async fn drive(worker: Rc<Worker>, mut connection: Connection<Io>) {
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok(accepted)) => {
-                    let call = proxy::serve(worker.clone(), cut.clone(), accepted);
+                    let call = proxy::serve(worker.clone(), cut.clone(), certificate.clone(), accepted);
                     // Boxed: the runtime moves a task's future three times in its life.
                     tokio::task::spawn_local(Box::pin(call));
                     continue;

@@ -1,24 +1,35 @@
 //! What do operators see?
 //!
 //! `OperatorService`: nodes with their health, regions and their policies, why a route is what it is,
-//! and the registry as text. It reads the same snapshots that requests read; what it changes it writes
-//! to the registry, never to the table.
+//! apps and their grants, the audit, and the registry as text. It reads the same snapshots that requests
+//! read; what it changes it writes to the registry, never to the table, and always together with an entry
+//! of the audit. Who may call what is decided in front of it ([`access`]).
 
+pub mod access;
+mod apps;
+mod audit;
 mod dump;
 mod explain;
+mod intents;
 mod policies;
+mod registry;
 mod routes;
+mod swap;
 mod trust;
 mod what_if;
 
 use crate::{
+    apps::Anonymous,
+    audit::{Audit, actor::Deed},
     control::Snapshots,
     health::State,
     identity::Trust,
     plan,
     registry::{Registry, follow::Status as Followed, keys::Prefix},
     snapshot::Snapshot,
+    subject,
     table::{Node, Role, Source},
+    telemetry::Metrics,
 };
 use std::sync::Arc;
 use suiyue_proto::{
@@ -43,6 +54,19 @@ pub struct Operator {
     pub prefix: Prefix,
     /// How certificates and records are judged; `None`: there are none.
     pub trust: Option<Trust>,
+    /// What subjects are hashed with.
+    pub subjects: subject::Key,
+    /// What writes changes with their entries; `None` for a gateway without a registry.
+    pub audit: Option<Audit>,
+    /// Numbers of apps, and the remembered head of the audit.
+    pub metrics: Arc<Metrics>,
+    /// What happens to calls of nobody.
+    pub anonymous: Arc<Anonymous>,
+}
+
+/// Who changes something: as the services in front of the API found out.
+fn deed<T>(request: &Request<T>, method: &'static str) -> Arc<Deed> {
+    request.extensions().get::<Arc<Deed>>().cloned().unwrap_or_else(|| Arc::new(Deed::local(method)))
 }
 
 #[tonic::async_trait]
@@ -56,7 +80,8 @@ impl OperatorService for Operator {
         let about = if wanted == 0 { None } else { Some(routing(wanted)?) };
         let nodes = snapshot.table.nodes.values();
         let nodes = nodes.filter(|node| about.is_none_or(|code| node.scopes.contains(&code)));
-        let mut nodes: Vec<_> = nodes.map(|node| node_info(&snapshot, node)).collect();
+        let mut nodes: Vec<_> =
+            nodes.map(|node| self.with_intent(node_info(&snapshot, node), &snapshot, node)).collect();
         nodes.sort_by(|a, b| (a.region, &a.node).cmp(&(b.region, &b.node)));
         Ok(Response::new(v1::ListNodesResponse { table: Some(self.table_info(&snapshot)), nodes }))
     }
@@ -105,14 +130,71 @@ impl OperatorService for Operator {
         &self,
         request: Request<v1::SetRegionPolicyRequest>,
     ) -> Result<Response<v1::SetRegionPolicyResponse>, Status> {
-        self.set_policy(request.into_inner()).await.map(Response::new)
+        let deed = deed(&request, "SetRegionPolicy");
+        self.set_policy(&deed, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_apps(
+        &self,
+        request: Request<v1::ListAppsRequest>,
+    ) -> Result<Response<v1::ListAppsResponse>, Status> {
+        self.apps(request.get_ref()).map(Response::new)
+    }
+
+    async fn set_app(
+        &self,
+        request: Request<v1::SetAppRequest>,
+    ) -> Result<Response<v1::ChangeAppResponse>, Status> {
+        let deed = deed(&request, "SetApp");
+        self.set_app(&deed, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rotate_app(
+        &self,
+        request: Request<v1::RotateAppRequest>,
+    ) -> Result<Response<v1::ChangeAppResponse>, Status> {
+        let deed = deed(&request, "RotateApp");
+        self.rotate_app(&deed, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn revoke_app(
+        &self,
+        request: Request<v1::RevokeAppRequest>,
+    ) -> Result<Response<v1::ChangeAppResponse>, Status> {
+        let deed = deed(&request, "RevokeApp");
+        self.revoke_app(&deed, request.into_inner()).await.map(Response::new)
+    }
+
+    type ReadAuditStream = audit::Records;
+
+    async fn read_audit(
+        &self,
+        request: Request<v1::ReadAuditRequest>,
+    ) -> Result<Response<audit::Records>, Status> {
+        self.audit_records(request.into_inner()).map(Response::new)
+    }
+
+    async fn remembered_audit(
+        &self,
+        _: Request<v1::RememberedAuditRequest>,
+    ) -> Result<Response<v1::RememberedAuditResponse>, Status> {
+        Ok(Response::new(self.remembered()))
+    }
+
+    async fn set_node_intent(
+        &self,
+        request: Request<v1::SetNodeIntentRequest>,
+    ) -> Result<Response<v1::SetNodeIntentResponse>, Status> {
+        let deed = deed(&request, "SetNodeIntent");
+        self.set_intent(&deed, request.into_inner()).await.map(Response::new)
     }
 
     async fn publish_trust(
         &self,
         request: Request<v1::PublishTrustRequest>,
     ) -> Result<Response<v1::PublishTrustResponse>, Status> {
-        self.publish(request.into_inner()).await.map(Response::new)
+        let deed = deed(&request, "PublishTrust");
+        self.publish(&deed, request.into_inner()).await.map(Response::new)
     }
 
     async fn dump_registry(
@@ -120,9 +202,44 @@ impl OperatorService for Operator {
         _: Request<v1::DumpRegistryRequest>,
     ) -> Result<Response<v1::DumpRegistryResponse>, Status> {
         let entries = self.followed.as_ref().map_or_else(Vec::new, Followed::entries);
-        let entries = entries.iter().map(|entry| dump::text(&self.prefix, entry)).collect();
+        let held = self.followed.as_ref().map(Followed::held).unwrap_or_default();
+        let stale = |entry: v1::RegistryEntry| {
+            let stale = held.contains_key(&entry.key);
+            v1::RegistryEntry { stale, ..entry }
+        };
+        let entries = entries.iter().map(|entry| stale(dump::text(&self.prefix, entry))).collect();
         let table = Some(self.table_info(&self.snapshots.current()));
         Ok(Response::new(v1::DumpRegistryResponse { table, entries }))
+    }
+
+    async fn registry_status(
+        &self,
+        _: Request<v1::RegistryStatusRequest>,
+    ) -> Result<Response<v1::RegistryStatusResponse>, Status> {
+        self.following().map(Response::new)
+    }
+
+    async fn diff_registry(
+        &self,
+        _: Request<v1::DiffRegistryRequest>,
+    ) -> Result<Response<v1::DiffRegistryResponse>, Status> {
+        self.diff().await.map(Response::new)
+    }
+
+    async fn freeze_registry(
+        &self,
+        request: Request<v1::FreezeRegistryRequest>,
+    ) -> Result<Response<v1::FreezeRegistryResponse>, Status> {
+        let deed = deed(&request, "FreezeRegistry");
+        self.freeze(&deed, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn accept_registry(
+        &self,
+        request: Request<v1::AcceptRegistryRequest>,
+    ) -> Result<Response<v1::AcceptRegistryResponse>, Status> {
+        let deed = deed(&request, "AcceptRegistry");
+        self.accept(&deed, request.get_ref()).await.map(Response::new)
     }
 }
 
@@ -137,11 +254,15 @@ impl Operator {
                 Source::Etcd => v1::TableSource::Etcd,
                 Source::Embedded => v1::TableSource::Embedded,
                 Source::LastKnownGood => v1::TableSource::LastKnownGood,
+                Source::Peer => v1::TableSource::Peer,
             }
             .into(),
             revision: table.revision,
             age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             plan: snapshot.generation,
+            stale: self.followed.as_ref().map_or(0, |f| u32::try_from(f.held().len()).unwrap_or(u32::MAX)),
+            table_hash: table.hash.clone(),
+            frozen: self.followed.as_ref().is_some_and(|followed| followed.frozen().is_some()),
             quarantined: table
                 .quarantined
                 .iter()
@@ -205,6 +326,7 @@ fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
             health_age_ms: since.map_or(0, |at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
             ready: endpoint.ready.iter().map(|(code, _)| code.get()).collect(),
             in_flight: vitals.map_or(0, |vitals| vitals.in_flight()),
+            stale: snapshot.table.stale.contains(&(node.name.clone(), endpoint.name.clone())),
         }
     });
     v1::NodeInfo {
@@ -215,6 +337,7 @@ fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
         rps_max: node.rps_max.unwrap_or(0),
         static_node: node.is_static,
         endpoints: endpoints.collect(),
+        ..v1::NodeInfo::default()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod stream;
 pub mod unary;
 
 use crate::{
+    apps::desk::{Caller, Pass},
     http2::{
         RecvStream,
         server::{Accepted, Head, SendResponse},
@@ -63,10 +64,17 @@ pub struct Call {
     pub respond: SendResponse,
     /// What is noted of it for traces and access log.
     pub trace: trace::Span,
+    /// The app that makes it; `None`: nobody, and that is allowed.
+    pub app: Option<Pass>,
 }
 
-/// Serves one call to its end.
-pub async fn serve(worker: Rc<Worker>, cut: Rc<CancellationToken>, accepted: Accepted) {
+/// Serves one call to its end. `certificate`: the name that the connection's client certificate proves.
+pub async fn serve(
+    worker: Rc<Worker>,
+    cut: Rc<CancellationToken>,
+    certificate: Option<Rc<str>>,
+    accepted: Accepted,
+) {
     let (mut head, body, mut respond) = accepted;
     let start = Instant::now();
     let limits = worker.limits;
@@ -81,8 +89,8 @@ pub async fn serve(worker: Rc<Worker>, cut: Rc<CancellationToken>, accepted: Acc
     let mut trace = worker.tracer.begin(&mut head.headers, start, || worker.random());
     let view = worker.view();
     let plan = view.snapshot.generation;
-    let asked = match intake::read(&view, &worker.services, head, start) {
-        Ok(Ok(asked)) => asked,
+    let (asked, authorization) = match intake::read(&view, &worker.services, worker.subjects, head, start) {
+        Ok(Ok(read)) => read,
         Ok(Err(head)) => {
             drop(admitted);
             return Box::pin(own(&worker, start, head, body, respond)).await;
@@ -92,7 +100,20 @@ pub async fn serve(worker: Rc<Worker>, cut: Rc<CancellationToken>, accepted: Acc
             return trace.end(&worker.tracer, None, plan, start);
         }
     };
-    let mut call = Call { worker, start, now: start, asked, cut, respond, trace };
+    let caller = Caller::of(authorization.as_ref(), certificate.as_deref());
+    let admitted_app = match view.desk() {
+        Some(desk) => desk.admit(caller, &asked.method, asked.region, start),
+        None => Err(Reason::AppRequired),
+    };
+    drop((authorization, certificate));
+    let app = match admitted_app {
+        Ok(app) => app,
+        Err(reason) => {
+            trace.unanswered(refuse(&worker, Some(&asked), start, &mut respond, &reason.into()));
+            return trace.end(&worker.tracer, Some(&asked.method), plan, start);
+        }
+    };
+    let mut call = Call { worker, start, now: start, asked, cut, respond, trace, app };
     let result = match call.asked.method.shape {
         Shape::Unary => unary::serve(&mut call, &view, body).await,
         _ => Box::pin(stream::serve(&mut call, &view, body)).await,
@@ -131,6 +152,7 @@ fn stopped(call: &mut Call, stop: &Stop) {
         }
     };
     call.trace.unanswered(end);
+    call.ended(end.code);
 }
 
 fn refuse(
@@ -162,7 +184,7 @@ fn unanswered(asked: Option<&Asked>, code: tonic::Code) -> End {
 mod tests {
     use super::*;
 
-    type Arguments = (Rc<Worker>, Rc<CancellationToken>, Accepted);
+    type Arguments = (Rc<Worker>, Rc<CancellationToken>, Option<Rc<str>>, Accepted);
 
     fn size<F>(_: impl Fn(Arguments) -> F) -> usize {
         std::mem::size_of::<F>()
@@ -171,7 +193,7 @@ mod tests {
     #[test]
     fn a_call_in_flight_is_small() {
         // Hundreds of calls in flight should stay in a core's second-level cache.
-        let bytes = size(|(worker, cut, accepted)| serve(worker, cut, accepted));
+        let bytes = size(|(worker, cut, certificate, accepted)| serve(worker, cut, certificate, accepted));
         assert!(bytes <= 3072, "{bytes}");
     }
 }

@@ -13,10 +13,14 @@
 //!                                                         next gateway to take over
 //! ```
 //!
+//! A goodbye leaves a mark beside the entry that it deletes, so that nobody takes the absence for a loss
+//! ([`crate::registry::guard`]).
+//!
 //! The registrar only writes. What it wrote reaches the table through the registry's watch, in this
 //! gateway as in every other.
 
 mod admission;
+mod holders;
 mod lease;
 mod record;
 mod session;
@@ -29,7 +33,8 @@ use crate::{
 };
 use admission::{Credentials, Doorkeeper};
 use futures_util::{StreamExt as _, stream::BoxStream};
-use session::{Session, Sessions};
+use holders::Sessions;
+use session::Session;
 use std::{
     fmt,
     sync::Arc,
@@ -44,7 +49,7 @@ use suiyue_proto::{
         registry_service_server::{RegistryService, RegistryServiceServer},
     },
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
@@ -53,6 +58,9 @@ use tonic::{Request, Response, Status, Streaming};
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a message that are taken at most: a descriptor set of 1 MiB and its company.
 const MAX_MESSAGE: usize = 2 << 20;
+/// Registrations that are written at the same time: a thousand nodes that come back together must not
+/// make each other late.
+const WRITES: usize = 32;
 /// Messages to one node that may wait for it to read.
 const QUEUE: usize = 8;
 
@@ -65,6 +73,8 @@ pub struct Settings {
     pub gateway_id: String,
     /// Where its control port is reached.
     pub control_address: String,
+    /// Where its admin port is reached.
+    pub admin_address: String,
     /// Join tokens: who has one speaks for the region and, of a province, for the regions below it.
     pub tokens: Vec<(Code, String)>,
     /// How certificates are judged; `None`: the control port takes none.
@@ -97,6 +107,9 @@ struct Shared {
     /// Verifying keys of the federation; changes only when they do.
     keys: watch::Sender<Arc<FederationKeys>>,
     lease: lease::Current,
+    departures: lease::Departures,
+    /// Registrations that are written at the same time.
+    writing: Semaphore,
     sessions: Sessions,
     complaints: Complaints,
     /// Owns the session tasks.
@@ -118,6 +131,8 @@ impl Registrar {
             tables,
             keys: watch::Sender::new(Arc::new(keys)),
             lease: lease::Current::default(),
+            departures: lease::Departures::default(),
+            writing: Semaphore::new(WRITES),
             sessions: Sessions::default(),
             complaints: Complaints::default(),
             tasks: TaskTracker::new(),

@@ -4,8 +4,12 @@
 //! and turned into our own types. It is immutable; the registry fold is its only writer. Health and
 //! load are not in it.
 
-use crate::identity::SpiffeId;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use crate::{apps::grant::Grants, identity::SpiffeId};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use suiyue_proto::{
     method::{Class, Method},
     region::Code,
@@ -24,6 +28,8 @@ pub enum Source {
     Embedded,
     /// The copy of the registry on this gateway's disk: etcd has not been heard of since the start.
     LastKnownGood,
+    /// Another gateway: neither etcd nor a copy was there at the start.
+    Peer,
 }
 
 /// The federation as one gateway knows it.
@@ -33,10 +39,19 @@ pub struct Table {
     pub source: Source,
     /// Registry revision it was read at; 0 for a static table.
     pub revision: i64,
+    /// Hash of the entries that it was made from, in hex; empty for a static table.
+    pub hash: String,
+    /// How often the registry was restored or replaced since the gateway's start: only revisions of the
+    /// same history can be compared.
+    pub histories: u64,
+    /// Endpoints (node, endpoint) that the registry has no more, or otherwise: the absence is held back.
+    pub stale: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Nodes by name: names are unique in the federation.
     pub nodes: BTreeMap<Arc<str>, Arc<Node>>,
     /// Policies by region; a region without one has no peers.
     pub policies: BTreeMap<Code, Policy>,
+    /// What apps may call. The same one as long as no grant changes.
+    pub apps: Arc<Grants>,
     /// Shifts that operators ordered, in no order; those that have not begun or are over change nothing.
     pub shifts: Vec<Arc<Shift>>,
     /// Methods that may be forwarded, by path.

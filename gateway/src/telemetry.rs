@@ -9,7 +9,7 @@ pub mod histogram;
 pub mod rules;
 mod verdicts;
 
-use crate::trace;
+use crate::{apps::meters::Meters, audit::keeper::Memory, trace};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -185,6 +185,10 @@ pub struct Metrics {
     pub connections: Vec<Arc<std::sync::atomic::AtomicUsize>>,
     /// Connections turned away: too many, or not HTTP/2.
     pub refused_connections: AtomicU64,
+    /// The head of the audit that this gateway remembers.
+    pub audit: Memory,
+    /// What apps call, and have of their quotas.
+    pub apps: Arc<Meters>,
     /// How often each rule of health and retry applied.
     pub rules: rules::Rules,
     /// When the gateway started.
@@ -201,6 +205,8 @@ impl Metrics {
             traces: Arc::default(),
             connections: (0..workers).map(|_| Arc::default()).collect(),
             refused_connections: AtomicU64::new(0),
+            audit: Memory::default(),
+            apps: Arc::new(Meters::new(workers)),
             rules: rules::Rules::new(workers),
             started: SystemTime::now(),
         }

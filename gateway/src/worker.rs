@@ -6,11 +6,13 @@
 
 use crate::{
     admission::{Limits, Load, bulkhead::Bulkhead},
+    apps::{Anonymous, desk::Desk},
     health::Vitals,
     listener,
     proxy::{attempt::Timeouts, local::Services},
     retry::pace::Paces,
     snapshot::Snapshot,
+    subject,
     telemetry::{Metrics, Recent},
     timer::Wheel,
     trace::Tracer,
@@ -55,6 +57,10 @@ pub struct Inbox {
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     /// Region of calls that name none.
     pub default_region: Option<u32>,
+    /// What subjects are hashed with.
+    pub subjects: subject::Key,
+    /// What happens to calls of nobody.
+    pub anonymous: Arc<Anonymous>,
     /// Finish: GOAWAY to every connection, end when they are gone.
     pub drain: CancellationToken,
     /// End now.
@@ -93,6 +99,10 @@ pub struct Worker {
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     /// Region of calls that name none.
     pub default_region: Option<u32>,
+    /// What subjects are hashed with.
+    pub subjects: subject::Key,
+    /// What happens to calls of nobody.
+    pub anonymous: Arc<Anonymous>,
     /// Finish.
     pub drain: CancellationToken,
     view: RefCell<Rc<View>>,
@@ -109,6 +119,7 @@ pub struct View {
     pub plan: Option<HeaderValue>,
     methods: Rc<Methods>,
     pools: Vec<Option<Rc<Pool>>>,
+    desk: Option<Rc<Desk>>,
 }
 
 type Methods = HashMap<Arc<str>, Arc<Method>, RandomState>;
@@ -120,6 +131,12 @@ impl View {
         self.methods.get(path)
     }
 
+    /// Who lets calls in; `None` before there is a snapshot.
+    #[must_use]
+    pub fn desk(&self) -> Option<&Desk> {
+        self.desk.as_deref()
+    }
+
     /// This worker's connections to an endpoint of the snapshot.
     #[must_use]
     pub fn pool(&self, vitals: &Vitals) -> Option<&Rc<Pool>> {
@@ -127,7 +144,7 @@ impl View {
     }
 
     /// The view of a newer snapshot: pools of endpoints that stay are kept.
-    fn advance(&self, snapshot: Arc<Snapshot>, place: &Place) -> Self {
+    fn advance(&self, snapshot: Arc<Snapshot>, place: &Place, desk: impl FnOnce() -> Desk) -> Self {
         let slots = snapshot.vitals.iter().map(|vitals| vitals.slot + 1).max().unwrap_or(0);
         let mut pools: Vec<Option<Rc<Pool>>> = (0..slots).map(|_| None).collect();
         for vitals in &snapshot.vitals {
@@ -148,7 +165,10 @@ impl View {
             Rc::new(snapshot.table.methods.iter().map(own).collect())
         };
         let plan = Some(HeaderValue::from(snapshot.generation));
-        Self { snapshot, plan, methods, pools }
+        // A desk knows the tokens it has seen: it stays while the grants do.
+        let kept = self.desk.as_ref().filter(|desk| desk.is_for(&snapshot.table.apps));
+        let desk = Some(kept.cloned().unwrap_or_else(|| Rc::new(desk())));
+        Self { snapshot, plan, methods, pools, desk }
     }
 }
 
@@ -170,6 +190,8 @@ impl Worker {
             local: Load::default(),
             tls: inbox.tls,
             default_region: inbox.default_region,
+            subjects: inbox.subjects,
+            anonymous: inbox.anonymous,
             drain: inbox.drain,
             view: RefCell::default(),
             random: Cell::new(rand::random()),
@@ -192,7 +214,9 @@ impl Worker {
 
     fn adopt(&self, snapshot: Arc<Snapshot>) {
         let place = Place { worker: self.index, wheel: self.wheel.clone() };
-        let next = Rc::new(self.view.borrow().advance(snapshot, &place));
+        let apps = snapshot.table.apps.clone();
+        let desk = || Desk::new(apps, self.anonymous.clone(), self.metrics.apps.clone(), self.index);
+        let next = Rc::new(self.view.borrow().advance(snapshot, &place, desk));
         *self.view.borrow_mut() = next;
     }
 }

@@ -48,7 +48,7 @@ fn main() {
     ring.set_own(keys.verifying());
     let live = Arc::new(LiveCodes::default());
     let issuer = Issuer { keys, table: Arc::clone(&table), live: Arc::clone(&live), clock: clock.clone() };
-    let verifier = Verifier { ring, table, live, clock };
+    let verifier = Verifier { ring, table, live, clock, foreign: Vec::new() };
 
     let began = Instant::now();
     let codes: Vec<_> = (0..CALLS)

@@ -17,10 +17,11 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
+use crate::adapter;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::Door;
-use crate::keys::own::{self, Own, Rotation};
+use crate::keys::own::{self, Rotation};
 use crate::readiness::{Readiness, State};
 use crate::register::{self, Handle};
 use crate::scope::Scope;
@@ -74,6 +75,9 @@ pub enum Error {
     /// The holders cannot be loaded.
     #[error(transparent)]
     Holders(#[from] crate::population::Error),
+    /// The system behind this node cannot be asked.
+    #[error(transparent)]
+    Adapter(#[from] crate::adapter::system::Unusable),
     /// The system has no thread left.
     #[error("no thread could be started: {0}")]
     Thread(std::io::Error),
@@ -149,6 +153,11 @@ impl Bound {
         let goodbye = CancellationToken::new();
         let registered = tasks.spawn(stay_registered(registration, goodbye.clone()));
         tasks.spawn(follow(Arc::clone(&parts.readiness), handle, parts.clone(), stop.clone()));
+        if let Some(system) = &parts.system {
+            let (system, readiness) = (Arc::clone(system), Arc::clone(&parts.readiness));
+            let clock = parts.scope.clock.clone();
+            tasks.spawn(adapter::watch::run(system, readiness, config.scopes.clone(), clock, stop.clone()));
+        }
         tasks.close();
         let loaded = load::all(&config, &parts, &shutdown).await;
         if loaded.is_ok() {
@@ -205,6 +214,7 @@ fn join(config: &Config, address: SocketAddr, parts: &Parts) -> (Option<Handle>,
             role: config.role.to_proto().into(),
             scopes: config.scopes.iter().map(|region| region.get()).collect(),
             rps_max: config.rps_max,
+            code_prefixes: config.adapter.as_ref().map_or_else(Vec::new, prefixes),
             ..v1::Manifest::default()
         },
         endpoint: config.endpoint.clone(),
@@ -212,7 +222,7 @@ fn join(config: &Config, address: SocketAddr, parts: &Parts) -> (Option<Handle>,
         incarnation: rand::rng().random(),
     };
     let report = report(&parts.readiness.watch().borrow(), &parts.scope);
-    let (handle, feeds) = register::channels(report, published(&parts.keys));
+    let (handle, feeds) = register::channels(report, published(parts));
     (Some(handle), Some((registration, feeds)))
 }
 
@@ -246,7 +256,7 @@ async fn follow(readiness: Arc<Readiness>, handle: Option<Handle>, parts: Parts,
                 Ok(Rotation::Changed) => {
                     parts.ring.set_own(parts.keys.verifying());
                     if let Some(handle) = &handle {
-                        handle.keys.send_replace(published(&parts.keys));
+                        handle.keys.send_replace(published(&parts));
                     }
                     tracing::info!("the signing keys were rotated");
                 }
@@ -265,8 +275,16 @@ async fn changed(federation: &mut Option<watch::Receiver<v1::FederationKeys>>) -
     std::future::pending().await
 }
 
-fn published(keys: &Own) -> Vec<v1::VerifyingKey> {
-    keys.verifying().iter().map(v1::VerifyingKey::from).collect()
+fn prefixes(adapter: &adapter::Config) -> Vec<String> {
+    adapter.mapping.code_prefixes.clone()
+}
+
+/// A node in front of another system signs nothing.
+fn published(parts: &Parts) -> Vec<v1::VerifyingKey> {
+    if parts.system.is_some() {
+        return Vec::new();
+    }
+    parts.keys.verifying().iter().map(v1::VerifyingKey::from).collect()
 }
 
 fn tell(handle: &Option<Handle>, state: &State, scope: &Scope) {

@@ -149,7 +149,7 @@ impl Service {
 }
 
 /// An answer that tells the gateway what was judged; it decodes no messages.
-fn with_verdicts<T>(answer: T, tally: &Tally) -> Response<T> {
+pub(crate) fn with_verdicts<T>(answer: T, tally: &Tally) -> Response<T> {
     let mut response = Response::new(answer);
     if let Ok(value) = tally.to_string().parse() {
         response.metadata_mut().insert(verdict::KEY, value);
@@ -159,7 +159,7 @@ fn with_verdicts<T>(answer: T, tally: &Tally) -> Response<T> {
 
 /// A readable text must be of the region that the call was routed by. A text that is no code at all
 /// has no region; the verdict says what it is.
-fn same_region(region: Code, field: &str, text: &str) -> Result<(), Status> {
+pub(crate) fn same_region(region: Code, field: &str, text: &str) -> Result<(), Status> {
     let Ok(of_code) = sy1::region_of(text) else { return Ok(()) };
     if region::resolve(of_code.get()) == Ok(region) {
         return Ok(());

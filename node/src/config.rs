@@ -4,6 +4,7 @@
 //! defaults, [`Overrides`] and checks. An error names the file, the line, the field, and what to do.
 //! Paths are relative to the working directory.
 
+mod adapter;
 mod file;
 
 #[cfg(test)]
@@ -55,6 +56,10 @@ pub struct Config {
     pub keys: Vec<Verifying>,
     /// Nodes that decide for other regions in scope.
     pub authorities: BTreeMap<Code, String>,
+    /// What codes of other systems begin with: they are not judged here, and are no forgeries.
+    pub foreign_code_prefixes: Vec<String>,
+    /// The system that it stands in front of; absent: it is one itself.
+    pub adapter: Option<crate::adapter::Config>,
 }
 
 /// A generated population.
@@ -179,6 +184,12 @@ impl Check<'_> {
     }
 
     fn config(&self, file: &File, overrides: &Overrides) -> Result<Config, Error> {
+        let config = self.node(file, overrides)?;
+        let adapter = adapter::config(self, file, &config)?;
+        Ok(Config { adapter, ..config })
+    }
+
+    fn node(&self, file: &File, overrides: &Overrides) -> Result<Config, Error> {
         let region = match (overrides.region, &file.region) {
             (Some(code), _) => {
                 routing(code).map_err(|why| self.value(format!("region (override): {why}")))?
@@ -224,6 +235,8 @@ impl Check<'_> {
             join: self.join(file, overrides)?,
             keys: self.keys(file)?,
             authorities: self.authorities(file, &scopes)?,
+            foreign_code_prefixes: self.foreign(file)?,
+            adapter: None,
             name,
             scopes,
         })
@@ -325,6 +338,18 @@ impl Check<'_> {
             })
         };
         file.key.iter().map(one).collect()
+    }
+
+    fn foreign(&self, file: &File) -> Result<Vec<String>, Error> {
+        let one = |prefix: &Spanned<String>| {
+            let text = prefix.get_ref();
+            if text.len() < 2 || text.starts_with("SY1:") || "SY1:".starts_with(text.as_str()) {
+                let problem = "foreign_code_prefixes: at least 2 characters, and another prefix than SY1:";
+                return Err(self.at(prefix.span(), problem));
+            }
+            Ok(text.clone())
+        };
+        file.foreign_code_prefixes.iter().map(one).collect()
     }
 
     fn authorities(&self, file: &File, scopes: &[Code]) -> Result<BTreeMap<Code, String>, Error> {

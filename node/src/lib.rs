@@ -7,7 +7,9 @@
 //! The life of a call: [`server`] accepts the connection and bounds it, [`scope`] decides whether
 //! this node may answer for the region now and how fresh the answer is, then [`codes`], [`status`]
 //! or [`scans`] answers from memory. What must survive goes through the [`store`] first.
+//! With an [`adapter`] another system answers about holders and its own codes.
 
+pub mod adapter;
 pub mod app;
 pub mod clock;
 pub mod codes;

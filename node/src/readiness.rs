@@ -45,9 +45,26 @@ impl Readiness {
         }
     }
 
+    /// The data of a ready region are complete up to a later instant. Nobody is woken for it.
+    pub fn refresh(&self, region: Code, as_of_unix_ms: i64) {
+        if let Some(as_of) = self.as_of.get(&region)
+            && as_of.load(Ordering::Acquire) != 0
+        {
+            as_of.store(as_of_unix_ms, Ordering::Release);
+        }
+    }
+
+    /// The region's data cannot be had any more, for a time.
+    pub fn mark_unready(&self, region: Code) {
+        if let Some(as_of) = self.as_of.get(&region) {
+            as_of.store(0, Ordering::Release);
+            self.state.send_if_modified(|state| state.ready.remove(&region).is_some());
+        }
+    }
+
     /// Everything that the configuration names is loaded. A region without a holder stays unready.
     pub fn mark_loaded(&self) {
-        self.state.send_modify(|state| state.loaded = true);
+        self.state.send_if_modified(|state| !std::mem::replace(&mut state.loaded, true));
     }
 
     /// The node is finishing. Calls are still answered.

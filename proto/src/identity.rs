@@ -15,7 +15,7 @@
 
 pub mod certificate;
 pub mod files;
-#[cfg(any(test, feature = "issue"))]
+#[cfg(feature = "issue")]
 pub mod issue;
 pub mod signed;
 pub mod tls;

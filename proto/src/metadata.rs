@@ -37,3 +37,7 @@ pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// Answer: `google.rpc.Status` with `ErrorInfo`, base64 without padding.
 pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// Request, operators: who changes something, where no certificate says so.
+pub const ACTOR: &str = "suiyue-actor";
+/// Request, operators: why something is changed, in UTF-8.
+pub const CHANGE_REASON: &str = "suiyue-change-reason-bin";

@@ -78,6 +78,11 @@ reasons! {
     NotAuthority = "NOT_AUTHORITY", FailedPrecondition, "this node does not decide for the region; the authority is named in the error details";
     NodeDraining = "NODE_DRAINING", Unavailable, "the node is finishing";
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, "the store cannot make it durable; nothing was acknowledged";
+    // What does an adapter refuse?
+    SystemUnavailable = "SYSTEM_UNAVAILABLE", Unavailable, "the system behind this node does not answer at present";
+    SystemOverloaded = "SYSTEM_OVERLOADED", ResourceExhausted, "the system behind this node takes no more calls at present";
+    SystemAnswerUnknown = "SYSTEM_ANSWER_UNKNOWN", Internal, "the system behind this node gave an answer that has no mapping";
+    SystemLacks = "SYSTEM_LACKS", Unimplemented, "the system behind this node cannot do this";
     // Who may join?
     JoinTokenInvalid = "JOIN_TOKEN_INVALID", Unauthenticated, "the join token is missing or wrong for this region";
     JoinScopeRefused = "JOIN_SCOPE_REFUSED", PermissionDenied, "the manifest claims a region that this node may not speak for";
@@ -92,13 +97,39 @@ reasons! {
     TrustNone = "TRUST_NONE", FailedPrecondition, "this gateway's configuration names no anchor: it cannot tell whether the record is genuine";
     TrustInvalid = "TRUST_INVALID", InvalidArgument, "the record of trust cannot be used";
     TrustOlder = "TRUST_OLDER", FailedPrecondition, "a record of trust with this serial or a higher one stands in the registry";
+    // What may an app call?
+    AppRequired = "APP_REQUIRED", Unauthenticated, "calls of nobody are not taken here: send the app's token as authorization: Bearer TOKEN";
+    AppUnknown = "APP_UNKNOWN", Unauthenticated, "the token or certificate is of no app that may call";
+    AppMethodDenied = "APP_METHOD_DENIED", PermissionDenied, "the app's grant does not have this method";
+    AppClassDenied = "APP_CLASS_DENIED", PermissionDenied, "the app's grant does not have the class of this method";
+    AppRegionDenied = "APP_REGION_DENIED", PermissionDenied, "the app's grant does not have this region";
+    QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, "the app calls more than its quota: come back later";
+    // Who may operate?
+    IdentityRequired = "IDENTITY_REQUIRED", Unauthenticated, "operators need a certificate here";
+    ActorInvalid = "ACTOR_INVALID", InvalidArgument, "the actor or the reason of a change cannot be used: see the field in the error details";
+    ReasonRequired = "REASON_REQUIRED", InvalidArgument, "a change needs a reason: it goes into the audit";
+    RoleInsufficient = "ROLE_INSUFFICIENT", PermissionDenied, "this needs a role that the operator does not have";
+    AuditBroken = "AUDIT_BROKEN", FailedPrecondition, "the head of the audit cannot be read: nothing is changed before a person has looked at it";
     // What may an operator change, and ask?
+    AppInvalid = "APP_INVALID", InvalidArgument, "the app's grant cannot be used: see the field in the error details";
+    AppChanged = "APP_CHANGED", Aborted, "the app was changed since it was read: read it again";
+    AppExists = "APP_EXISTS", AlreadyExists, "an app of this name is registered";
+    AppNotFound = "APP_NOT_FOUND", NotFound, "no app of this name is registered";
+    AppRevoked = "APP_REVOKED", FailedPrecondition, "the app is revoked";
     RegionNotRouted = "REGION_NOT_ROUTED", InvalidArgument, "calls of this region are routed as those of the one in the error details: name that one";
     PolicyInvalid = "POLICY_INVALID", InvalidArgument, "the policy cannot be used: see the field in the error details";
     PolicyChanged = "POLICY_CHANGED", Aborted, "the policy was changed since it was read: read it again";
+    RegistryUnread = "REGISTRY_UNREAD", Unavailable, "this gateway has not heard of the registry yet";
+    RegistryFrozen = "REGISTRY_FROZEN", FailedPrecondition, "this gateway is frozen: end the freeze first";
     RegistryNone = "REGISTRY_NONE", FailedPrecondition, "this gateway has no registry: nothing can be changed through it";
     PlanNotKept = "PLAN_NOT_KEPT", NotFound, "this plan is not kept: a gateway keeps its last 64";
     WhatIfInvalid = "WHAT_IF_INVALID", InvalidArgument, "what is supposed cannot be: see the field in the error details";
+    NodeUnknown = "NODE_UNKNOWN", NotFound, "no node of this name is registered";
+    EndpointUnknown = "ENDPOINT_UNKNOWN", NotFound, "the node has no endpoint of this name";
+    IntentInvalid = "INTENT_INVALID", InvalidArgument, "this cannot be wanted of a node: see the field in the error details";
+    IntentChanged = "INTENT_CHANGED", Aborted, "what is wanted of the node was changed since it was read: read it again";
+    StageSkipped = "STAGE_SKIPPED", FailedPrecondition, "a stage is skipped: the next one is named in the error details";
+    NobodyLeft = "NOBODY_LEFT", FailedPrecondition, "nobody would be left who answers the calls named in the error details";
     WriteUnknown = "WRITE_UNKNOWN", Unknown, "the outcome of the write is unknown until the registry is read again";
 }
 

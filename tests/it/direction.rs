@@ -5,14 +5,15 @@
 use anyhow::Context as _;
 use std::{collections::BTreeSet, process::Command};
 
-/// Our crates that `package` depends on, in whatever kind of dependency.
-fn ours(metadata: &serde_json::Value, package: &str) -> anyhow::Result<BTreeSet<String>> {
+/// Our other crates that `name` depends on, in whatever kind of dependency. (Tests of a crate may name the
+/// crate itself, to have a feature of it.)
+fn ours(metadata: &serde_json::Value, name: &str) -> anyhow::Result<BTreeSet<String>> {
     let packages = metadata["packages"].as_array().context("a list of packages")?;
     let names: BTreeSet<_> = packages.iter().filter_map(|p| p["name"].as_str()).collect();
-    let package = packages.iter().find(|p| p["name"] == package).context("no such package")?;
+    let package = packages.iter().find(|p| p["name"] == name).context("no such package")?;
     let dependencies = package["dependencies"].as_array().context("a list of dependencies")?;
     let named = dependencies.iter().filter_map(|d| d["name"].as_str());
-    Ok(named.filter(|name| names.contains(name)).map(str::to_owned).collect())
+    Ok(named.filter(|other| names.contains(other) && *other != name).map(str::to_owned).collect())
 }
 
 #[test]

@@ -2,8 +2,12 @@
 //!
 //! One binary; every module asks one question. `tests/run` sets up what the tests need and runs them.
 
+mod adapter;
+mod apps;
+mod audit;
 mod bad_input;
 mod cli;
+mod conformance;
 mod direction;
 mod drain;
 mod explain;
@@ -13,7 +17,10 @@ mod identity;
 mod kill;
 mod policies;
 mod python;
+mod python_node;
 mod registry;
 mod shapes;
+mod stages;
 mod static_nodes;
 mod trace;
+mod walkthrough;

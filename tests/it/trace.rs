@@ -47,7 +47,7 @@ async fn call(gateway: &Gateway, headers: &[(&str, &str)]) -> anyhow::Result<Ans
     Ok(ends("an answer", connection.call(request(UNARY, headers), framed(&message))).await??)
 }
 
-async fn metrics(gateway: &Gateway) -> anyhow::Result<String> {
+pub(crate) async fn metrics(gateway: &Gateway) -> anyhow::Result<String> {
     let mut socket = tokio::net::TcpStream::connect(gateway.admin).await?;
     socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n").await?;
     let mut text = String::new();

@@ -176,7 +176,6 @@ async fn explain(
     let asked = ExplainRouteRequest { subject, plan, ..Default::default() };
     let request = ExplainRouteRequest { region: GUANGZHOU, class: Class::Scan.into(), ..asked };
     let route = operator.explain_route(request).await?.into_inner();
-    let candidate = route.candidates.iter().find(|candidate| candidate.node == route.subject_node);
-    let candidate = candidate.with_context(|| format!("plan {plan} sends the subject nowhere: {route:?}"))?;
-    Ok((route.subject_node.clone(), candidate.tier.to_string(), candidate.reason.clone()))
+    let pick = route.pick.with_context(|| format!("plan {plan} sends the subject nowhere"))?;
+    Ok((pick.node, pick.tier.to_string(), pick.reason))
 }

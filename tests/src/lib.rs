@@ -19,6 +19,8 @@ pub mod history;
 pub mod load;
 pub mod netns;
 pub mod node;
+pub mod odd;
+pub mod old_system;
 pub mod process;
 pub mod programs;
 pub mod table;

@@ -50,6 +50,9 @@ pub struct Builder {
     delay_ms: u32,
     durable: bool,
     endpoint: u32,
+    rps_max: Option<u32>,
+    tables: Option<String>,
+    data_dir: Option<PathBuf>,
     namespace: Option<Arc<Namespace>>,
     identity: String,
 }
@@ -86,6 +89,9 @@ impl Builder {
             delay_ms: 0,
             durable: false,
             endpoint: 1,
+            rps_max: None,
+            tables: None,
+            data_dir: None,
             namespace: None,
             identity: String::new(),
         }
@@ -130,6 +136,27 @@ impl Builder {
     #[must_use]
     pub fn endpoint(mut self, number: u32) -> Self {
         self.endpoint = number;
+        self
+    }
+
+    /// The code system declares that it carries so many calls a second.
+    #[must_use]
+    pub fn rps_max(mut self, rps: u32) -> Self {
+        self.rps_max = Some(rps);
+        self
+    }
+
+    /// The code system has these tables in its file instead of a generated population.
+    #[must_use]
+    pub fn tables(mut self, toml: &str) -> Self {
+        self.tables = Some(toml.to_owned());
+        self
+    }
+
+    /// The code system keeps its log and its keys in this directory.
+    #[must_use]
+    pub fn keys_of(mut self, data_dir: &Path) -> Self {
+        self.data_dir = Some(data_dir.to_owned());
         self
     }
 
@@ -179,11 +206,19 @@ impl Builder {
         let mut text = format!(
             "name = {name:?}\nregion = {region}\nrole = {role:?}\nscopes = {scopes:?}\nlisten = \"{listen}\"\n"
         );
-        if self.durable {
-            let _ = writeln!(text, "data_dir = {:?}", dir.join("data"));
+        let data_dir = self.data_dir.clone().or_else(|| self.durable.then(|| dir.join("data")));
+        if let Some(data_dir) = data_dir {
+            let _ = writeln!(text, "data_dir = {data_dir:?}");
         }
-        for region in scopes {
+        if let Some(rps) = self.rps_max {
+            let _ = writeln!(text, "rps_max = {rps}");
+        }
+        let populated = if self.tables.is_some() { &[][..] } else { &scopes[..] };
+        for region in populated {
             let _ = write!(text, "[[population]]\nregion = {region}\nholders = {HOLDERS}\nseed = {SEED}\n");
+        }
+        if let Some(tables) = &self.tables {
+            let _ = writeln!(text, "{tables}");
         }
         if !self.gateways.is_empty() {
             let gateways: Vec<_> = self.gateways.iter().map(ToString::to_string).collect();

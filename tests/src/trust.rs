@@ -18,9 +18,11 @@ use suiyue_proto::{
         issue::{AnchorKey, Authority, Order},
         signed::{self, Kind},
     },
+    metadata,
     v1::{ProvinceTrust, PublishTrustRequest, SignedRecord},
 };
 use tempfile::TempDir;
+use tonic::metadata::MetadataValue;
 
 /// Name of every test federation.
 pub const FEDERATION: &str = "lingnan";
@@ -134,7 +136,8 @@ impl Desk {
     /// # Errors
     /// What the gateway says.
     pub async fn publish(&self, gateway: &Gateway, record: Vec<u8>) -> anyhow::Result<()> {
-        let request = PublishTrustRequest { record: record.into() };
+        let mut request = tonic::Request::new(PublishTrustRequest { record: record.into() });
+        request.metadata_mut().insert_bin(metadata::CHANGE_REASON, MetadataValue::from_bytes(b"a trial"));
         gateway.operator().await?.publish_trust(request).await.context("PublishTrust")?;
         Ok(())
     }

@@ -4,12 +4,18 @@
 //! over a configuration file. Values are checked here, so that a wrong one ends with code 2 and the
 //! allowed ones named.
 
+mod app;
+mod node;
 mod region;
+mod registry;
 mod route;
 pub mod trust;
 mod value;
 
+pub use app::{Account, AddApp, App, Audit};
+pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
+pub use registry::Registry;
 pub use route::{Route, WhatIf};
 pub use value::{Address, Subject};
 
@@ -24,8 +30,12 @@ Examples:
   suiyue gateway --config gateway.toml             a gateway
   suiyue node --config node.toml                   a node
   suiyue node list                                 who is there, and how healthy
+  suiyue node verify 127.0.0.1:9101 --region 440100
+                                                   does it keep the contract?
   suiyue route explain --region 440100 --class scan
   suiyue region describe 440100                    its policy, its nodes, where calls go
+  suiyue app list                                  which apps may call what
+  suiyue audit tail                                who changed what, and why
   suiyue code show --region 440100 --subject 04c8dab17da6027c0f3ca6f3af3606fb
   suiyue code verify 'SY1:440100:…'
   suiyue load --server 127.0.0.1:8440 --rate 2000 --seconds 10
@@ -98,17 +108,23 @@ pub enum LogFormat {
 pub enum Command {
     /// Run a gateway until SIGTERM or Ctrl-C drains it.
     Gateway(Gateway),
-    /// Run a node, list nodes, or make a population.
+    /// Run a node, check one, say what is wanted of it, list nodes, or make a population.
     Node(Node),
     /// List regions, describe one, or set its policy.
     #[command(subcommand)]
     Region(Region),
-    /// Look into the registry.
+    /// Look into the registry, and decide what gateways make of it.
     #[command(subcommand)]
     Registry(Registry),
     /// Ask where calls go.
     #[command(subcommand)]
     Route(Route),
+    /// Register apps, and say what each may call.
+    #[command(subcommand)]
+    App(App),
+    /// Read and check the audit: who changed what, and why.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Show or verify one code.
     #[command(subcommand)]
     Code(CodeVerb),
@@ -236,6 +252,18 @@ pub enum NodeVerb {
         #[arg(long, env = "SUIYUE_REGION", value_name = "CODE")]
         region: Option<Code>,
     },
+    /// Describe a node: what is wanted of it, its endpoints, and the calls that it gets.
+    Describe(DescribeNode),
+    /// Check whether a node keeps the contract, on its own port.
+    Verify(Verify),
+    /// Trust a node with more calls: one stage up, or to a stage.
+    Promote(Promote),
+    /// Trust a node with no calls at all.
+    Suspend(Suspend),
+    /// Send a node, or some of its endpoints, no new calls.
+    Drain(Drain),
+    /// Send them calls again.
+    Undrain(Drain),
     /// Write a synthetic population, one holder a line, as JSONL.
     #[command(after_help = "Example: suiyue node seed --region 440100 --holders 1000000 --out holders.jsonl")]
     Seed(Seed),
@@ -299,17 +327,6 @@ impl Ask {
     }
 }
 
-/// `suiyue registry`.
-#[derive(Debug, Subcommand)]
-pub enum Registry {
-    /// Print every key as a gateway reads it.
-    Dump {
-        /// Which gateway to ask.
-        #[command(flatten)]
-        ask: Ask,
-    },
-}
-
 /// Where apps' calls go.
 #[derive(Debug, Args)]
 pub struct Server {
@@ -322,6 +339,9 @@ pub struct Server {
         default_value = "127.0.0.1:8440"
     )]
     pub server: Vec<Address>,
+    /// File with the app's token; default: calls of nobody.
+    #[arg(long, env = "SUIYUE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl Server {
@@ -329,6 +349,22 @@ impl Server {
     #[must_use]
     pub fn servers(&self) -> Vec<String> {
         self.server.iter().map(Address::to_string).collect()
+    }
+
+    /// The value of `authorization`, where a token is given. It comes from a file, because a command line
+    /// can be read by everybody on the machine.
+    ///
+    /// # Errors
+    /// [`Usage`] when the file cannot be read, or holds no token.
+    pub fn authorization(&self) -> Result<Option<http::HeaderValue>, Usage> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let wrong = |problem: String| Usage(format!("--token-file {}: {problem}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let value = http::HeaderValue::try_from(format!("Bearer {}", text.trim())).ok();
+        let mut value =
+            value.filter(|_| !text.trim().is_empty()).ok_or_else(|| wrong("it holds no token".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 }
 
@@ -358,6 +394,7 @@ pub enum CodeVerb {
     /// Say what a code is worth, and who served it.
     #[command(after_help = "Example:
   suiyue code verify 'SY1:440100:…'
+  suiyue code verify --region 440100 'GZ2020:…'    a code of an existing system
 
 Exit codes: 0 for PASS and CAUTION, 4 for DENY and UNKNOWN; -o json tells them apart.")]
     Verify {
@@ -367,6 +404,9 @@ Exit codes: 0 for PASS and CAUTION, 4 for DENY and UNKNOWN; -o json tells them a
         /// The text read from the QR code.
         #[arg(value_name = "CODE")]
         code: String,
+        /// Its region; default: the one that stands in the text, if it is one of ours.
+        #[arg(long, env = "SUIYUE_REGION", value_name = "CODE")]
+        region: Option<Code>,
         /// Lines for a person, or a JSON document for a program.
         #[arg(short, long, env = "SUIYUE_OUTPUT", value_name = "FORMAT", default_value = "table")]
         output: Format,

@@ -104,6 +104,7 @@ fn load(flags: &cli::Demo, federation: &Federation) -> Config {
         seed: rand::random(),
         in_flight: 10_000,
         timeout: None,
+        authorization: None,
     }
 }
 

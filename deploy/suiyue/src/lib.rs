@@ -2,6 +2,7 @@
 //!
 //! - [`serve`]: runs a gateway or a node until it is told to stop;
 //! - [`verbs`]: what an operator or an app's developer asks a running gateway;
+//! - [`mod@verify`]: tries whether a node keeps the contract;
 //! - [`load`]: calls a gateway at a constant rate and says how it went;
 //! - [`demo`]: a whole federation as child processes, with failures played on it.
 //!
@@ -14,3 +15,4 @@ pub mod exit;
 pub mod load;
 pub mod serve;
 pub mod verbs;
+pub mod verify;

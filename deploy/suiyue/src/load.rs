@@ -75,6 +75,8 @@ pub struct Config {
     pub in_flight: usize,
     /// Timeout of every call; `None`: its class's default (scan 1.5 s, show 3 s).
     pub timeout: Option<Duration>,
+    /// Value of `authorization`; `None`: calls of nobody.
+    pub authorization: Option<http::HeaderValue>,
 }
 
 impl Config {

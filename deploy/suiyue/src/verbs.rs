@@ -1,11 +1,14 @@
 //! What can be asked of a running federation from the command line?
 //!
-//! Operators ask a gateway's control port ([`nodes`], [`regions`], [`registry`], [`route`]) through
+//! Operators ask a gateway's control port ([`nodes`], [`regions`], [`registry`], [`route`], [`apps`],
+//! [`audit`]) through
 //! [`operator`], which goes on to the next gateway when one cannot be reached; what they write in files
-//! is read by [`mod@file`]. Developers of apps
+//! is read by [`mod@file`]. Who runs a node has it checked by [`verify`]. Developers of apps
 //! show and verify single codes on the data port ([`code`]). Everything prints a table, or with
 //! `-o json` one document whose fields are our own structs and stay as they are.
 
+pub mod apps;
+pub mod audit;
 pub mod code;
 pub mod file;
 pub mod load;
@@ -19,3 +22,4 @@ pub mod registry;
 pub mod route;
 pub mod seed;
 pub mod trust;
+pub mod verify;

@@ -5,9 +5,12 @@
 
 use super::{Addresses, Error};
 use crate::{
+    audit::keeper::{Keeper, Memory},
     config::{Config, Kind},
     registrar::{Registrar, Settings},
-    registry::{Registry, embedded::Embedded, etcd::Etcd, follow, last_known_good::LastKnownGood},
+    registry::{
+        Registry, embedded::Embedded, etcd::Etcd, follow, last_known_good::LastKnownGood, peers::Peers,
+    },
     table::{Source, Table},
 };
 use std::{
@@ -63,6 +66,7 @@ pub(super) async fn join(
         source,
         copy: copies.as_ref().map(LastKnownGood::newest).transpose()?.flatten(),
         trust: config.trust.clone(),
+        peers: Peers::new(config.registry.peers.clone(), config.trust.as_ref()),
     };
     let publish = move |table| drop(tables.send_replace(table));
     let (followed, following) = follow::follow(start, publish, stop_following.clone());
@@ -79,6 +83,7 @@ pub(super) async fn join(
         prefix,
         gateway_id: config.id.clone(),
         control_address: addresses.control.to_string(),
+        admin_address: addresses.admin.to_string(),
         tokens: config.join.clone(),
         trust: config.trust.clone(),
         lease_ttl: LEASE,
@@ -109,14 +114,28 @@ pub(super) async fn watch(
     ended.run_until_cancelled(watching).await.unwrap_or_default()
 }
 
+/// Remembers the head of the audit, on disk where there is a state directory.
+pub(super) fn remember(
+    config: &Config,
+    joined: &Joined,
+    memory: Memory,
+    ended: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let dir = config.state_dir.as_ref().map(|dir| dir.join("audit"));
+    let prefix = config.registry.prefix.clone();
+    Keeper::new(joined.registry.clone(), prefix, dir.as_deref(), memory).run(ended)
+}
+
 /// The copies of the registry on disk. Without them a start while etcd is away finds nobody.
 fn copies(config: &Config) -> Result<Option<LastKnownGood>, Error> {
+    // The embedded registry begins empty with every process: nothing of its last life is true.
+    if config.registry.kind != Kind::Etcd {
+        return Ok(None);
+    }
     let Some(dir) = &config.state_dir else {
-        if config.registry.kind == Kind::Etcd {
-            tracing::warn!(
-                "no state_dir is configured: while etcd is away this gateway cannot start with a table"
-            );
-        }
+        tracing::warn!(
+            "no state_dir is configured: while etcd is away this gateway cannot start with a table of its own"
+        );
         return Ok(None);
     };
     Ok(Some(LastKnownGood::open(&dir.join("registry"), config.registry.prefix.clone())?))

@@ -4,16 +4,22 @@
 //! control port serves the registrar and the operator API: to whoever has a certificate of the federation,
 //! or without certificates on loopback.
 
+use super::federation::Joined;
 use crate::{
+    audit::Audit,
+    config::Config,
+    control::Snapshots,
     identity::{
         Trust,
         port::{self, Arrival},
     },
-    operator::Operator,
+    operator::{Operator, access},
     proxy::local::Services,
     registrar::Registrar,
+    registry::peers::Answering,
+    telemetry::Metrics,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
 };
@@ -64,9 +70,40 @@ pub(super) fn public(operator: &Operator, shutdown: &CancellationToken) -> Servi
     )
 }
 
+/// The operator API of this gateway.
+pub(super) fn operator(
+    config: &Config,
+    joined: Option<&Joined>,
+    snapshots: Snapshots,
+    metrics: Arc<Metrics>,
+) -> Operator {
+    let registry = joined.map(|joined| joined.registry.clone());
+    let prefix = config.registry.prefix.clone();
+    Operator {
+        gateway: config.id.clone(),
+        snapshots,
+        followed: joined.map(|joined| joined.followed.clone()),
+        audit: registry.clone().map(|registry| Audit::new(registry, prefix.clone(), &config.id)),
+        registry,
+        prefix,
+        trust: config.trust.clone(),
+        subjects: config.subjects,
+        metrics,
+        anonymous: config.anonymous.clone(),
+    }
+}
+
 /// What the control port serves.
-pub(super) fn control(operator: Operator, registrar: Option<RegistryServiceServer<Registrar>>) -> Routes {
-    let routes = Routes::new(OperatorServiceServer::new(operator));
+pub(super) fn control(
+    operator: Operator,
+    registrar: Option<RegistryServiceServer<Registrar>>,
+    unproven: access::Unproven,
+) -> Routes {
+    let peers =
+        operator.followed.clone().map(|followed| Answering::service(followed, operator.prefix.clone()));
+    let audit = operator.audit.clone();
+    let routes = Routes::new(access::guard(OperatorServiceServer::new(operator), audit, unproven));
+    let routes = peers.into_iter().fold(routes, Routes::add_service);
     let routes = registrar.into_iter().fold(routes, Routes::add_service);
     reflection(routes)
 }

@@ -18,6 +18,7 @@ pub struct File {
     pub(super) workers: Option<Spanned<usize>>,
     pub(super) state_dir: Option<PathBuf>,
     pub(super) default_region: Option<Spanned<u32>>,
+    pub(super) subject_key_file: Option<Spanned<PathBuf>>,
     pub(super) registry: Registry,
     pub(super) join: Vec<Join>,
     pub(super) node: Vec<Node>,
@@ -28,6 +29,14 @@ pub struct File {
     pub(super) limits: Limits,
     pub(super) health: Health,
     pub(super) telemetry: Telemetry,
+    pub(super) apps: Apps,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Apps {
+    /// A word or a list of methods.
+    pub(super) anonymous: Option<Spanned<toml::Value>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -54,6 +63,7 @@ pub(super) struct Registry {
     pub(super) ca: Option<Spanned<PathBuf>>,
     pub(super) cert: Option<Spanned<PathBuf>>,
     pub(super) key: Option<Spanned<PathBuf>>,
+    pub(super) peers: Vec<Spanned<String>>,
 }
 
 /// Which registry.

@@ -63,6 +63,10 @@ fn a_wrong_field_is_named_with_its_line() {
     refused("[registry]\nkind = \"etcd\"", &["registry.endpoints", "2379"]);
     refused("[registry]\nkind = \"zookeeper\"", &["line 2", "zookeeper"]);
     refused("[registry]\nprefix = \"suiyue/\"", &["gateway.toml:2", "registry.prefix"]);
+    for peer in ["gw-2", "http://gw-2:8441", ":8441", "gw-2:0", "gw-2:eight"] {
+        let text = format!("[registry]\npeers = [\"gw-1:8441\", {peer:?}]");
+        refused(&text, &["gateway.toml:2", "registry.peers", peer, "HOST:PORT"]);
+    }
     refused("[[join]]\nregion = 440100", &["gateway.toml:2", "token"]);
     refused("[[join]]\nregion = 440100\ntoken = \"short\"", &["join.token", "8 characters"]);
     refused(
@@ -94,7 +98,25 @@ fn a_wrong_field_is_named_with_its_line() {
     refused("[telemetry]\ntrace_ratio = 1.5", &["gateway.toml:2", "telemetry.trace_ratio", "1.0"]);
     refused("[telemetry]\naccess_log_ratio = -1.0", &["gateway.toml:2", "telemetry.access_log_ratio"]);
     refused("[telemetry]\naccess-log = true", &["line 2", "access-log", "access_log"]);
+    for bad in ["\"all\"", "true", "[1]", "[\"/a.B\"]", "[\"*\"]"] {
+        refused(&format!("[apps]\nanonymous = {bad}"), &["gateway.toml:2", "apps.anonymous", "method"]);
+    }
+    refused("[apps]\nanonymus = \"allow\"", &["line 2", "anonymus"]);
     refused("[limits]\nrequest_bytes = 0", &["gateway.toml:2", "limits.request_bytes"]);
+}
+
+#[test]
+fn nobody_calls_anonymously_where_apps_can_be_registered() {
+    let takes = |text: &str, path: &str| parse(text).unwrap().anonymous.takes(path);
+    let (verify, show) = ("/suiyue.v1.CodeService/VerifyCode", "/suiyue.v1.CodeService/ShowCode");
+    assert!(takes("", show));
+    assert!(!takes("[registry]\nkind = \"embedded\"", verify));
+    assert!(takes("[apps]\nanonymous = \"allow\"\n[registry]\nkind = \"embedded\"", show));
+    assert!(!takes("[apps]\nanonymous = \"deny\"", verify));
+    let some = format!("[apps]\nanonymous = [{verify:?}, \"suiyue.v1.TrustService/*\"]");
+    assert!(
+        takes(&some, verify) && takes(&some, "/suiyue.v1.TrustService/GetTrustList") && !takes(&some, show)
+    );
 }
 
 #[test]
@@ -158,4 +180,14 @@ fn tls_towards_etcd_comes_whole() {
     realm.expose();
     let all = etcd(&format!("ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}"));
     refused(&all, &["gateway.toml:6", "registry.key", "chmod 600"]);
+}
+
+#[test]
+fn a_key_of_subjects_that_cannot_be_used_is_refused_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("subject.key");
+    std::fs::write(&path, "no key").unwrap();
+    let text = format!("id = \"gw-1\"\nsubject_key_file = {:?}\n", path.to_str().unwrap());
+    refused(&text, &["gateway.toml:2", "subject_key_file"]);
+    refused("subject_key_file = \"/nowhere/key\"", &["gateway.toml:1", "subject_key_file", "/nowhere/key"]);
 }

@@ -2,11 +2,15 @@
 //!
 //! Every value is one of the messages of `stored.proto`; which one, the key says.
 
-use crate::identity::Leaf;
-use crate::registry::{
-    Entry,
-    keys::{Key, Part, Prefix},
+use crate::{
+    audit::Value,
+    identity::Leaf,
+    registry::{
+        Entry,
+        keys::{Key, Part, Prefix},
+    },
 };
+use bytes::Bytes;
 use prost::Message;
 use suiyue_proto::v1;
 
@@ -21,7 +25,34 @@ pub(super) fn text(prefix: &Prefix, entry: &Entry) -> v1::RegistryEntry {
         lease: entry.lease,
         text: decoded.unwrap_or_else(|why| why),
         invalid,
+        stale: false,
     }
+}
+
+/// A value for the audit.
+pub(super) fn value(key: &Key, bytes: Bytes) -> Value {
+    let text = decode(key, &bytes).unwrap_or_else(|why| why);
+    Value { bytes, text }
+}
+
+fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
+    Ok(match key {
+        Key::Region(_) => policy(&read(value)?),
+        Key::App(_) => app(&read(value)?),
+        Key::Trust(_) => trust(&read(value)?)?,
+        Key::Audit(_) | Key::AuditHead => "audit".to_owned(),
+        Key::Gateway(_) => {
+            let presence: v1::GatewayPresence = read(value)?;
+            format!(
+                "gateway control={} admin={} applied_revision={} table_hash={}",
+                presence.control_address,
+                presence.admin_address,
+                presence.applied_revision,
+                presence.table_hash
+            )
+        }
+        Key::Node { part, .. } => of_node(part, value)?,
+    })
 }
 
 fn read<M: Message + Default>(value: &[u8]) -> Result<M, String> {
@@ -30,34 +61,6 @@ fn read<M: Message + Default>(value: &[u8]) -> Result<M, String> {
 
 fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(",")
-}
-
-fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
-    match key {
-        Key::Region(_) => Ok(policy(&read(value)?)),
-        Key::Gateway(_) => {
-            let presence: v1::GatewayPresence = read(value)?;
-            Ok(format!(
-                "gateway control={} applied_revision={}",
-                presence.control_address, presence.applied_revision
-            ))
-        }
-        Key::Trust(_) => trust(&read(value)?),
-        Key::Node { part, .. } => of_node(part, value),
-    }
-}
-
-fn policy(policy: &v1::RegionPolicy) -> String {
-    let peers = policy.peers.iter().map(|peer| peer.node.clone());
-    let weights = policy.weights.iter().map(|weight| format!("{}:{}", weight.node, weight.weight));
-    format!(
-        "policy peers={} weights={} classes={} two_person_above={} in_flight_max={}",
-        list(peers),
-        list(weights),
-        list(policy.classes.iter().map(rule)),
-        or_default(policy.two_person_above),
-        or_default(policy.in_flight_max)
-    )
 }
 
 fn of_node(part: &Part, value: &[u8]) -> Result<String, String> {
@@ -85,7 +88,11 @@ fn of_node(part: &Part, value: &[u8]) -> Result<String, String> {
         }
         Part::Intent => {
             let intent: v1::NodeIntent = read(value)?;
-            format!("intent stage={} drained={}", intent.stage().as_str_name(), intent.drained)
+            intended(&intent)
+        }
+        Part::Gone(_) => {
+            let gone: v1::Departure = read(value)?;
+            format!("gone incarnation={:016x} gateway={}", gone.incarnation, gone.gateway)
         }
         Part::Live(_) => {
             let live: v1::LiveEndpoint = read(value)?;
@@ -122,6 +129,59 @@ fn signer(chain: &[bytes::Bytes]) -> String {
     let Some(der) = chain.first() else { return String::new() };
     Leaf::parse(der)
         .map_or_else(|refused| format!(" signed_by=({refused})"), |leaf| format!(" signed_by={}", leaf.id))
+}
+
+fn intended(intent: &v1::NodeIntent) -> String {
+    format!(
+        "intent stage={} canary_percent={} drained={} drained_endpoints={}",
+        intent.stage().as_str_name(),
+        intent.canary_percent,
+        intent.drained,
+        intent.drained_endpoints.join(",")
+    )
+}
+
+/// A policy, in the order of its message.
+fn policy(policy: &v1::RegionPolicy) -> String {
+    let peers = policy.peers.iter().map(|peer| peer.node.clone());
+    let weights = policy.weights.iter().map(|weight| format!("{}:{}", weight.node, weight.weight));
+    let rules = policy.classes.iter().map(rule);
+    format!(
+        "policy peers={} weights={} classes={} two_person_above={} in_flight_max={}",
+        list(peers),
+        list(weights),
+        list(rules),
+        or_default(policy.two_person_above),
+        or_default(policy.in_flight_max)
+    )
+}
+
+/// A grant; of its tokens no more than tells one from another.
+fn app(grant: &v1::AppGrant) -> String {
+    let fingerprint =
+        |hash: &[u8]| if hash.is_empty() { "-".to_owned() } else { hex(&hash[..hash.len().min(4)]) };
+    let classes: Vec<_> = grant.classes().map(|class| class.as_str_name().to_owned()).collect();
+    let quota = grant.quota.unwrap_or_default();
+    let certificate = if grant.certificate.is_empty() { "-" } else { &grant.certificate };
+    format!(
+        "app disabled={} token={} previous={} previous_until={} certificate={certificate} methods={} classes={} \
+         regions={} rps={} burst_s={} in_flight_max={} note={:?}",
+        grant.disabled,
+        fingerprint(&grant.token_sha256),
+        fingerprint(&grant.previous_token_sha256),
+        grant.previous_until_unix_ms,
+        grant.methods.join(","),
+        if classes.is_empty() { "all".to_owned() } else { classes.join(",") },
+        grant.regions.join(","),
+        or_none(quota.rps),
+        or_default(quota.burst_s),
+        or_none(quota.in_flight_max),
+        grant.note,
+    )
+}
+
+fn or_none(value: Option<u32>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
 /// `CLASS_SCAN:60:NOTHING_HEALTHY_CLOSED`: class, limit of age in seconds, rule.

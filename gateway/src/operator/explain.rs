@@ -24,15 +24,16 @@ impl Operator {
             Reason::FieldInvalid.with(&[("field", "class"), ("expected", "scan, show, query or sync")])
         })?;
         let route = find(&snapshot.plans, code, class)?;
-        let pick = routes::pick(route, &asked.subject);
+        let subject = (!asked.subject.is_empty()).then(|| self.subjects.of(&asked.subject));
+        let pick = subject.and_then(|subject| routes::pick(route, subject));
         let supposed = match &asked.what_if[..] {
             [] => None,
-            changes => Some(supposed(&snapshot, (code, class), changes, &asked.subject)?),
+            changes => Some(supposed(&snapshot, (code, class), changes, subject)?),
         };
         Ok(v1::ExplainRouteResponse {
             table: Some(self.table_info(&snapshot)),
             region: code.get(),
-            candidates: routes::candidates(route),
+            candidates: routes::candidates(&snapshot.table, route),
             subject_node: pick.as_ref().map(|pick| pick.node.clone()).unwrap_or_default(),
             summary: routes::summary(code, class, route),
             pick,
@@ -67,13 +68,13 @@ fn supposed(
     snapshot: &Snapshot,
     (code, class): (Code, Class),
     changes: &[v1::WhatIf],
-    subject: &[u8],
+    subject: Option<u64>,
 ) -> Result<v1::SupposedRoute, Status> {
     let plans = what_if::plans(snapshot, changes)?;
     let route = find(&plans, code, class)?;
     Ok(v1::SupposedRoute {
-        candidates: routes::candidates(route),
-        pick: routes::pick(route, subject),
+        candidates: routes::candidates(&snapshot.table, route),
+        pick: subject.and_then(|subject| routes::pick(route, subject)),
         summary: routes::summary(code, class, route),
         shed: route.shed,
     })

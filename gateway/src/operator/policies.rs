@@ -9,11 +9,15 @@
 //!           → dry run ends here → compare-and-swap
 //! ```
 
-use super::{Operator, routes, routing, routing_exactly, what_if};
+use super::{
+    Operator, routes, routing, routing_exactly,
+    swap::{Present, Swap},
+    what_if,
+};
 use crate::{
+    audit::actor::Deed,
     plan::{MAX_LAG, NOTHING_HEALTHY},
     registry::{
-        Entry, Error, Outcome, Registry, Txn,
         keys::Key,
         policy::{self, Invalid, Problem},
     },
@@ -68,25 +72,35 @@ impl Operator {
             policy_problem: problem.unwrap_or_default(),
             rules: rules(&own),
             nodes: nodes(&snapshot.table, code, &own),
-            routes: routes::by_class(&snapshot.plans, code),
+            routes: routes::by_class(&snapshot.table, &snapshot.plans, code),
         })
     }
 
     pub(super) async fn set_policy(
         &self,
+        deed: &Deed,
         asked: v1::SetRegionPolicyRequest,
     ) -> Result<v1::SetRegionPolicyResponse, Status> {
+        if asked.dry_run {
+            deed.rehearse();
+        }
         let code = routing_exactly(asked.region)?;
         let registry = self.registry.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
+        let audit = self.audit.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
         let policy = asked.policy.unwrap_or_default();
         let checked = policy::check(&policy).map_err(|invalid| refusal(&invalid))?;
         let snapshot = self.snapshots.current();
         let unregistered = if asked.allow_unregistered { Unregistered::Warn } else { Unregistered::Refuse };
         let warnings = fit(code, &checked, &snapshot.table, unregistered).map_err(|i| refusal(&i))?;
         let after = after(&snapshot, code, checked)?;
-        let swap =
-            Swap { key: self.prefix.key(&Key::Region(code)), policy, expected: asked.expected_revision };
-        let (policy_revision, written) = swap.run(&**registry, asked.dry_run).await?;
+        let (key, expected) = (Key::Region(code), asked.expected_revision);
+        let swap = Swap { key, value: policy, expected, changed: Reason::PolicyChanged };
+        let present = swap.read(&**registry, &self.prefix).await?;
+        let (policy_revision, written) = match swap.judge(present.as_ref())? {
+            Present::Same(revision) => (revision, false),
+            Present::AsRead if asked.dry_run => (expected, false),
+            Present::AsRead => swap.write(&self.prefix, (audit, deed), present).await?,
+        };
         if written {
             tracing::info!(region = %code, revision = policy_revision, "policy of a region was replaced");
         }
@@ -96,7 +110,7 @@ impl Operator {
             policy_revision,
             written,
             warnings,
-            before: routes::by_class(&snapshot.plans, code),
+            before: routes::by_class(&snapshot.table, &snapshot.plans, code),
             after,
         })
     }
@@ -107,7 +121,7 @@ fn after(snapshot: &Snapshot, code: Code, policy: Policy) -> Result<Vec<v1::Clas
     if !snapshot.plans.regions.contains_key(&code) {
         return Ok(Vec::new());
     }
-    Ok(routes::by_class(&what_if::with_policy(snapshot, code, policy)?, code))
+    Ok(routes::by_class(&snapshot.table, &what_if::with_policy(snapshot, code, policy)?, code))
 }
 
 /// The rules in force, defaults filled in.
@@ -222,83 +236,4 @@ fn refusal(invalid: &Invalid) -> Status {
         ("problem", invalid.problem.as_str()),
         ("expected", &invalid.expected),
     ])
-}
-
-/// One replacement of a policy.
-struct Swap {
-    key: String,
-    policy: v1::RegionPolicy,
-    /// Revision that the caller had read; 0: no policy.
-    expected: i64,
-}
-
-/// What a policy in the registry means for a replacement.
-enum Present {
-    /// The same policy, written at this revision.
-    Same(i64),
-    /// The one that the caller had read.
-    AsRead,
-}
-
-impl Swap {
-    /// The revision of the policy, and whether we wrote it.
-    async fn run(&self, registry: &dyn Registry, dry_run: bool) -> Result<(i64, bool), Status> {
-        match self.judge(self.read(registry).await?.as_ref())? {
-            Present::Same(revision) => return Ok((revision, false)),
-            Present::AsRead if dry_run => return Ok((self.expected, false)),
-            Present::AsRead => {}
-        }
-        let txn = Txn {
-            expect: vec![(self.key.clone(), self.expected)],
-            puts: vec![(self.key.clone(), self.policy.encode_to_vec().into(), 0)],
-            deletes: Vec::new(),
-        };
-        match registry.commit(txn).await {
-            Ok(Outcome::Committed(revision)) => Ok((revision, true)),
-            Ok(Outcome::Conflict(present)) => match self.judge(present.first())? {
-                Present::Same(revision) => Ok((revision, false)),
-                Present::AsRead => Err(Reason::WriteUnknown.status()),
-            },
-            // It may be written, so whoever asked must not be told that it is not.
-            Err(Error::Unknown(error)) => match self.judge(self.resolve(registry, &error).await?.as_ref())? {
-                Present::Same(revision) => Ok((revision, true)),
-                // It may still be on its way.
-                Present::AsRead => Err(Reason::WriteUnknown.status()),
-            },
-            Err(error) => Err(away(&error)),
-        }
-    }
-
-    async fn read(&self, registry: &dyn Registry) -> Result<Option<Entry>, Status> {
-        let listing = registry.list(&self.key).await.map_err(|error| away(&error))?;
-        Ok(listing.entries.into_iter().find(|entry| entry.key == self.key))
-    }
-
-    /// What stands there after a write without an answer.
-    async fn resolve(&self, registry: &dyn Registry, write: &str) -> Result<Option<Entry>, Status> {
-        self.read(registry).await.map_err(|_| {
-            tracing::warn!(write, "what became of the write of a policy is not known");
-            Reason::WriteUnknown.status()
-        })
-    }
-
-    fn judge(&self, present: Option<&Entry>) -> Result<Present, Status> {
-        let same = |entry: &&Entry| {
-            v1::RegionPolicy::decode(entry.value.clone()).is_ok_and(|policy| policy == self.policy)
-        };
-        if let Some(entry) = present.filter(same) {
-            return Ok(Present::Same(entry.mod_revision));
-        }
-        let revision = present.map_or(0, |entry| entry.mod_revision);
-        if revision == self.expected {
-            return Ok(Present::AsRead);
-        }
-        let (is, was) = (revision.to_string(), self.expected.to_string());
-        Err(Reason::PolicyChanged.with(&[("revision", &is), ("expected_revision", &was)]))
-    }
-}
-
-fn away(error: &Error) -> Status {
-    tracing::warn!(%error, "a policy could not be written");
-    Reason::RegistryUnavailable.status()
 }

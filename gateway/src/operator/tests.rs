@@ -1,7 +1,10 @@
 //! What an operator is told, and what an operator may change, over a registry in this process.
 
+mod apps;
 mod explaining;
+mod intents;
 mod policies;
+mod registry;
 mod trust;
 
 use super::*;
@@ -75,12 +78,13 @@ impl Gateway {
     /// One that judges certificates.
     async fn trusting(trust: Option<crate::identity::Trust>) -> Self {
         let registry = Embedded::new();
+        let metrics = Arc::new(Metrics::new(1));
         let (tables, table) = watch::channel(Arc::new(base()));
         let (control, snapshots) = Control::new(control::Setup {
             tables: table,
             ramp: Duration::ZERO,
             workers: 1,
-            metrics: Arc::new(Metrics::new(1)),
+            metrics: metrics.clone(),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
             trust: None,
@@ -94,6 +98,7 @@ impl Gateway {
             source: Source::Embedded,
             copy: None,
             trust: trust.clone(),
+            peers: Default::default(),
         };
         let (followed, following) = follow::follow(start, publish, shutdown.clone());
         let mut tasks = JoinSet::new();
@@ -106,6 +111,10 @@ impl Gateway {
             registry: Some(Arc::new(registry.clone())),
             prefix: Prefix::default(),
             trust,
+            subjects: subject::Key::default(),
+            audit: Some(Audit::new(Arc::new(registry.clone()), Prefix::default(), "gw-1")),
+            metrics,
+            anonymous: Arc::new(Anonymous::Deny),
         };
         let gateway = Self { operator, registry, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;
@@ -125,6 +134,17 @@ impl Gateway {
     async fn describe(&self, region: u32) -> Result<v1::DescribeRegionResponse, Status> {
         let asked = v1::DescribeRegionRequest { region };
         self.operator.describe_region(Request::new(asked)).await.map(Response::into_inner)
+    }
+
+    /// The entries of the audit, in their order.
+    async fn audited(&self) -> Vec<v1::AuditEntry> {
+        let listing = self.registry.list("/suiyue/v1/audit/").await.unwrap();
+        let records = listing.entries.into_iter().filter(|entry| !entry.key.ends_with("/head"));
+        let entry = |entry: crate::registry::Entry| {
+            let record = <v1::AuditRecord as prost::Message>::decode(entry.value).unwrap();
+            <v1::AuditEntry as prost::Message>::decode(record.entry).unwrap()
+        };
+        records.map(entry).collect()
     }
 
     async fn explain(&self, asked: v1::ExplainRouteRequest) -> Result<v1::ExplainRouteResponse, Status> {

@@ -4,10 +4,11 @@
 //! here, and whoever brings the record is only its messenger. What cannot be verified is no obstacle: a
 //! record that somebody else put there is replaced, whatever its serial says.
 
-use super::Operator;
+use super::{Operator, apps::not_written, dump};
 use crate::{
+    audit::{What, actor::Deed},
     identity::trust::{Province, Root},
-    registry::{Entry, Error, Outcome, Txn, keys::Key},
+    registry::{Entry, Outcome, Txn, keys::Key},
 };
 use prost::Message as _;
 use suiyue_proto::{reason::Reason, region::Code, v1};
@@ -19,9 +20,10 @@ const ATTEMPTS: usize = 8;
 impl Operator {
     pub(super) async fn publish(
         &self,
+        deed: &Deed,
         asked: v1::PublishTrustRequest,
     ) -> Result<v1::PublishTrustResponse, Status> {
-        let registry = self.registry.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
+        let audit = self.audit.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
         let root =
             self.trust.as_ref().and_then(|trust| trust.root()).ok_or_else(|| Reason::TrustNone.status())?;
         let code = province(&asked.record)?;
@@ -36,23 +38,31 @@ impl Operator {
             written,
         };
         let mut present = None::<Entry>;
-        let mut unsure = false;
         for _ in 0..ATTEMPTS {
             if let Some((entry, known)) = present.as_ref().and_then(|entry| known(root, code, entry)) {
                 if known.is_same(&new) {
-                    return Ok(answer(entry.mod_revision, unsure));
+                    return Ok(answer(entry.mod_revision, false));
                 }
                 if known.serial >= new.serial {
                     return Err(Reason::TrustOlder
                         .with(&[("serial", &new.serial.to_string()), ("known", &known.serial.to_string())]));
                 }
             }
+            let replaced = present.as_ref().map_or(0, |entry| entry.mod_revision);
+            let value = |bytes| dump::value(&Key::Trust(code), bytes);
+            let what = What {
+                key: Key::Trust(code).to_string(),
+                replaced,
+                before: present.as_ref().map(|entry| value(entry.value.clone())),
+                after: Some(value(asked.record.clone())),
+            };
             let txn = Txn {
-                expect: vec![(key.clone(), present.as_ref().map_or(0, |entry| entry.mod_revision))],
+                expect: vec![(key.clone(), replaced)],
                 puts: vec![(key.clone(), asked.record.clone(), 0)],
                 deletes: Vec::new(),
             };
-            match registry.commit(txn).await {
+            // The audit finds out what became of a write without an answer.
+            match audit.commit(deed, &what, &txn).await {
                 Ok(Outcome::Committed(revision)) => {
                     tracing::info!(province = %code, serial = new.serial, revision, "a record of trust was published");
                     return Ok(answer(revision, true));
@@ -60,9 +70,7 @@ impl Operator {
                 Ok(Outcome::Conflict(entries)) => {
                     present = entries.into_iter().find(|entry| entry.key == key)
                 }
-                // The next attempt finds our own record there, or whatever else.
-                Err(Error::Unknown(_)) => unsure = true,
-                Err(_) => return Err(Reason::RegistryUnavailable.status()),
+                Err(failure) => return Err(not_written(&failure)),
             }
         }
         Err(Reason::WriteUnknown.status())

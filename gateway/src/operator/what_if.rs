@@ -8,7 +8,7 @@ use super::{policies::tier_of, routing_exactly};
 use crate::{
     plan::{self, Plans, Signals},
     snapshot::Snapshot,
-    table::{Node, Policy, Shift, Table},
+    table::{Endpoint, Intent, Node, Policy, Shift, Table},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use suiyue_proto::{
@@ -51,6 +51,26 @@ pub(super) fn with_policy(snapshot: &Snapshot, code: Code, policy: Policy) -> Re
     let mut table = Table::clone(&snapshot.table);
     table.policies.insert(code, policy);
     let signals = snapshot.inputs.as_ref().map(|inputs| inputs.signals.clone()).unwrap_or_default();
+    plan(snapshot, &table, &signals)
+}
+
+/// The plans with another intent of one registered node.
+pub(super) fn with_intent(
+    snapshot: &Snapshot,
+    name: &str,
+    intent: Intent,
+    drained_endpoints: &[String],
+) -> Result<Plans, Status> {
+    let mut table = Table::clone(&snapshot.table);
+    let mut signals = snapshot.inputs.as_ref().map(|inputs| inputs.signals.clone()).unwrap_or_default();
+    if let Some(node) = table.nodes.get_mut(name) {
+        let changed = Node { intent, ..Node::clone(node) };
+        let drained = |endpoint: &Endpoint| drained_endpoints.iter().any(|name| **name == *endpoint.name);
+        if !changed.endpoints.is_empty() && changed.endpoints.iter().all(drained) {
+            node_down(name, &snapshot.table, &mut signals);
+        }
+        *node = Arc::new(changed);
+    }
     plan(snapshot, &table, &signals)
 }
 

@@ -17,7 +17,7 @@ pub(super) fn spread(candidates: &mut [Candidate], policy: Option<&Policy>) -> b
     let top = candidates.iter().filter(|c| c.usable()).map(|c| c.ramp).fold(0.0, f64::max);
     let mut left = 1.0;
     if let Some(policy) = policy {
-        left -= by_weight(candidates, policy, top);
+        left -= by_weight(candidates, policy);
     }
     by_tier(candidates, left, top);
     settle(candidates);
@@ -39,7 +39,7 @@ pub(super) fn nominal(candidates: &[Candidate]) -> Vec<f64> {
 
 /// Splits by the policy's weights; what was placed. Without declared capacity a sick node gives way as
 /// a sick tier does; with one, its cap says what it can take.
-fn by_weight(candidates: &mut [Candidate], policy: &Policy, top: f64) -> f64 {
+fn by_weight(candidates: &mut [Candidate], policy: &Policy) -> f64 {
     let weight = |c: &Candidate| {
         let given = policy.weights.iter().filter(|(name, _)| *name == c.node);
         let sum: f64 = given.map(|(_, w)| sane(*w)).sum();
@@ -47,7 +47,7 @@ fn by_weight(candidates: &mut [Candidate], policy: &Policy, top: f64) -> f64 {
     };
     let takes = |c: &Candidate| {
         let fit = if c.declared.is_some() { 1.0 } else { (OVERPROVISIONING * c.health).min(1.0) };
-        weight(c) * fit * c.ramp / top
+        weight(c) * fit * c.ramp
     };
     let total: f64 = candidates.iter().map(takes).sum();
     if total <= 0.0 {
@@ -73,7 +73,7 @@ fn by_tier(candidates: &mut [Candidate], mut left: f64, top: f64) {
         let open: Vec<usize> = (0..candidates.len())
             .filter(|&i| candidates[i].tier == tier && candidates[i].usable() && candidates[i].base == 0.0)
             .collect();
-        let weight = |c: &[Candidate], i: usize| nominal[i] * c[i].health * c[i].ramp / top;
+        let weight = |c: &[Candidate], i: usize| nominal[i] * c[i].health * c[i].ramp;
         let total: f64 = open.iter().map(|&i| weight(candidates, i)).sum();
         if total <= 0.0 || left <= EPSILON {
             continue;

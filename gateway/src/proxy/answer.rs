@@ -14,9 +14,10 @@ use crate::{
     telemetry::AnswerReason,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 use suiyue_proto::{metadata, reason::Reason};
 use tonic::Status;
+use tonic_types::StatusExt as _;
 
 /// "Come back after so many milliseconds" (gRFC A6).
 pub const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -25,13 +26,35 @@ pub const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms
 static REFUSALS: LazyLock<Vec<Fields>> =
     LazyLock::new(|| Reason::ALL.iter().map(|reason| headers_of(&reason.status())).collect());
 
-/// When a caller should come back to whom nobody can answer now: jittered, or all would come at once.
-static PUSHBACKS: LazyLock<[HeaderValue; 16]> =
-    LazyLock::new(|| std::array::from_fn(|i| HeaderValue::from(500 + 300 * i)));
+/// The same of those that pass, with one of several times to come back after: jittered, or all would come
+/// at once. For others there is none.
+static LATER: LazyLock<Vec<Vec<Fields>>> = LazyLock::new(|| {
+    let later = |reason: &Reason| (0..TIMES).map(|n| later(*reason, 500 + 300 * n)).collect();
+    Reason::ALL.iter().map(|reason| if passes(*reason) { later(reason) } else { Vec::new() }).collect()
+});
+
+/// Times to come back after: 500 to 5,000 ms.
+const TIMES: u64 = 16;
+
+/// A refusal with the time to come back after, for programs of every kind: as gRPC's clients read it (gRFC
+/// A6), and as `google.rpc.RetryInfo`.
+fn later(reason: Reason, millis: u64) -> Fields {
+    let mut details = reason.status().get_error_details();
+    details.set_retry_info(Some(Duration::from_millis(millis)));
+    let mut headers = headers_of(&Status::with_error_details(reason.code(), reason.text(), details));
+    headers.insert(PUSHBACK, HeaderValue::from(millis));
+    headers
+}
 
 /// The reason passes with time, and without the caller having done anything wrong.
 const fn passes(reason: Reason) -> bool {
-    matches!(reason, Reason::NoNodeAvailable | Reason::GatewayOverloaded | Reason::RegionOverloaded)
+    matches!(
+        reason,
+        Reason::NoNodeAvailable
+            | Reason::GatewayOverloaded
+            | Reason::RegionOverloaded
+            | Reason::QuotaExceeded
+    )
 }
 
 fn headers_of(status: &Status) -> Fields {
@@ -44,16 +67,15 @@ fn headers_of(status: &Status) -> Fields {
 /// Refuses a call before any answer went out. A caller that is gone is no error. `random` spreads the
 /// callers that are told to come back later.
 pub fn refuse(respond: &mut SendResponse, refusal: &Refusal, random: u64) {
-    let mut send = |headers: &Fields, extra: &[(HeaderName, HeaderValue)]| {
-        let _ = respond.send_response(ResponseHead { status: StatusCode::OK, headers, extra }, true);
+    let mut send = |headers: &Fields| {
+        let _ = respond.send_response(ResponseHead { status: StatusCode::OK, headers, extra: &[] }, true);
     };
     match refusal {
         Refusal::Plain(reason) if passes(*reason) => {
-            let pushback = PUSHBACKS[random as usize % PUSHBACKS.len()].clone();
-            send(&REFUSALS[*reason as usize], &[(PUSHBACK, pushback)]);
+            send(&LATER[*reason as usize][random as usize % TIMES as usize]);
         }
-        Refusal::Plain(reason) => send(&REFUSALS[*reason as usize], &[]),
-        Refusal::Detailed(status) => send(&headers_of(status), &[]),
+        Refusal::Plain(reason) => send(&REFUSALS[*reason as usize]),
+        Refusal::Detailed(status) => send(&headers_of(status)),
     }
 }
 
@@ -158,6 +180,22 @@ mod tests {
             assert_eq!(Reason::of(&status), Some(reason));
             assert!(!trailers(reason).contains_key(&header::CONTENT_TYPE));
         }
+    }
+
+    #[test]
+    fn what_passes_says_when_to_come_back() {
+        for &reason in Reason::ALL {
+            let later = &LATER[reason as usize];
+            assert_eq!(later.len() as u64, if passes(reason) { TIMES } else { 0 });
+            for headers in later {
+                let millis: u64 = headers.get(&PUSHBACK).unwrap().to_str().unwrap().parse().unwrap();
+                let status = Status::from_header_map(&headers.clone().into()).unwrap();
+                let told = status.get_details_retry_info().unwrap().retry_delay;
+                assert_eq!(told, Some(Duration::from_millis(millis)));
+                assert!((500..=5_000).contains(&millis) && Reason::of(&status) == Some(reason));
+            }
+        }
+        assert!(passes(Reason::QuotaExceeded));
     }
 
     #[test]

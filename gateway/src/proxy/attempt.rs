@@ -371,6 +371,22 @@ impl Call {
         let (pool, worker) = (&attempt.pool, &self.worker);
         pool.series.count(&worker.metrics, worker.index, &pool.vitals.node, end, latency);
         self.trace.answered(&pool.vitals.node, end, self.now);
+        self.ended(code);
+    }
+
+    /// The call has ended with this gRPC status: its app's numbers follow when it is dropped.
+    pub fn ended(&self, code: u8) {
+        if let Some(app) = &self.app {
+            app.ended(code);
+        }
+    }
+
+    /// The app may ask about this region; the metadata's was judged when it was let in.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn may_ask(&self, region: Code) -> Result<(), Reason> {
+        self.app.as_ref().map_or(Ok(()), |app| app.region(region))
     }
 
     /// Takes what the node judged out of its answer, and counts it.

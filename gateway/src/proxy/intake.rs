@@ -6,6 +6,7 @@
 use crate::{
     http2::{Fields, server::Head},
     proxy::local::Services,
+    subject,
     worker::View,
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -88,6 +89,9 @@ pub fn not_grpc(head: &Head) -> Option<StatusCode> {
     (!grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }
 
+/// What is asked, and what the caller shows of who asks.
+pub type Read = (Asked, Option<HeaderValue>);
+
 /// Reads what is asked. The headers are given back where the gateway itself answers.
 ///
 /// # Errors
@@ -95,9 +99,10 @@ pub fn not_grpc(head: &Head) -> Option<StatusCode> {
 pub fn read(
     view: &View,
     own: &Services,
+    subjects: subject::Key,
     head: Head,
     now: Instant,
-) -> Result<Result<Asked, Box<Head>>, Refusal> {
+) -> Result<Result<Read, Box<Head>>, Refusal> {
     let path = head.path.to_str().map_err(|_| Reason::MethodUnknown)?;
     let method = match view.method(path) {
         Some(method) if matches!(method.access, Access::Public | Access::Authority) => method.clone(),
@@ -113,9 +118,11 @@ pub fn read(
     let default = (method.shape == Shape::Unary).then(|| default_timeout(method.class));
     let deadline = timeout.or(default).and_then(|timeout| now.checked_add(timeout));
     let region = named_region(&headers)?;
-    let subject = headers.remove(&metadata::SUBJECT).map(|value| hash(value.as_bytes()));
+    let subject = headers.remove(&metadata::SUBJECT).map(|value| subjects.hash(value.as_bytes()));
+    // Whatever it holds, it is for the gateway: nodes never see it.
+    let authorization = headers.remove(&header::AUTHORIZATION);
     strip(&mut headers);
-    Ok(Ok(Asked { method, path, headers, deadline, region, subject }))
+    Ok(Ok((Asked { method, path, headers, deadline, region, subject }, authorization)))
 }
 
 static REGION: HeaderName = metadata::REGION;
@@ -167,33 +174,9 @@ fn timeout(value: &[u8]) -> Result<Duration, Reason> {
     })
 }
 
-/// The key that a subject's calls are picked with: the metadata carries it in lower-case hex.
-#[must_use]
-pub fn subject_key(subject: &[u8]) -> u64 {
-    let hex: String = subject.iter().map(|byte| format!("{byte:02x}")).collect();
-    hash(hex.as_bytes())
-}
-
-/// Spreads subjects: all gateways must agree on it, and upper-case hex is the same subject.
-fn hash(bytes: &[u8]) -> u64 {
-    let mut state = 0x5375_6979_7565_0001;
-    for chunk in bytes.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        word.make_ascii_lowercase();
-        state = crate::plan::mix(state ^ u64::from_le_bytes(word));
-    }
-    state
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_subject_is_the_same_in_upper_case() {
-        assert_eq!(hash(b"00AB7FCD9E"), subject_key(&[0x00, 0xab, 0x7f, 0xcd, 0x9e]));
-    }
 
     #[test]
     fn timeouts_are_read_as_the_protocol_says() {

@@ -55,6 +55,7 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
     let mut up = Up::new(body, call.worker.limits.request_bytes);
     let code = region_of(call, &mut up).await?;
     call.asked.region = Some(code);
+    call.may_ask(code)?;
     let resolved = view.snapshot.route(code, call.asked.method.class).ok_or(Reason::RegionNotJoined)?;
     let worker = call.worker.clone();
     let _place = course::enter(&worker, resolved, code, call.asked.method.class)?;

@@ -5,7 +5,7 @@
 //! incarnation; the outcome of an earlier write may have been unknown, so that finding our own words
 //! there is no conflict.
 
-use super::admission::Admitted;
+use super::{admission::Admitted, lease::unix_ms};
 use crate::registry::{
     Entry, Error, Outcome, Registry, Txn,
     keys::{Key, Part, Prefix},
@@ -14,7 +14,7 @@ use crate::registry::{
 use bytes::Bytes;
 use prost::Message as _;
 use std::time::{SystemTime, UNIX_EPOCH};
-use suiyue_proto::v1::{LiveEndpoint, Manifest, NodeKeys, NodeSpec, VerifyingKey};
+use suiyue_proto::v1::{Departure, LiveEndpoint, Manifest, NodeKeys, NodeSpec, VerifyingKey};
 
 /// Conflicts in a row before we give up: somebody writes faster than we read.
 pub(super) const ATTEMPTS: usize = 16;
@@ -35,6 +35,8 @@ pub(super) struct Place {
     keys: String,
     /// The endpoint's own.
     pub(super) live: String,
+    /// Its goodbye.
+    gone: String,
 }
 
 impl Place {
@@ -47,6 +49,7 @@ impl Place {
             spec: key(Part::Spec),
             keys: key(Part::Keys),
             live: key(Part::Live(admitted.endpoint.clone())),
+            gone: key(Part::Gone(admitted.endpoint.clone())),
         }
     }
 }
@@ -122,6 +125,27 @@ pub(super) async fn delete(
     swap(registry, live, mod_revision, write).await
 }
 
+/// Deletes the live entry if it is ours, and says in the same transaction that it left of its own will.
+/// The mark hangs on `lease`.
+pub(super) async fn depart(
+    registry: &dyn Registry,
+    place: &Place,
+    live: &LiveEndpoint,
+    mod_revision: i64,
+    lease: i64,
+) -> Result<Written, Error> {
+    let (incarnation, gateway) = (live.incarnation, live.gateway.clone());
+    let departure = Departure { incarnation, gateway, unix_ms: unix_ms() };
+    let value = Bytes::from(departure.encode_to_vec());
+    // The mark itself is compared with nothing: without the live entry at that revision nothing is written.
+    let write = |expect| Txn {
+        expect: vec![(place.live.clone(), expect)],
+        puts: vec![(place.gone.clone(), value.clone(), lease)],
+        deletes: vec![place.live.clone()],
+    };
+    swap(registry, live, mod_revision, write).await
+}
+
 /// An unknown outcome is told at once: whoever tries again finds out, as our own words are no conflict.
 async fn swap(
     registry: &dyn Registry,
@@ -142,9 +166,23 @@ async fn swap(
     Err(Error::Unknown("the entry changes faster than it can be written".to_owned()))
 }
 
-/// The live entry is not there: its lease ran out, or somebody deleted it.
-pub(super) async fn is_missing(registry: &dyn Registry, key: &str) -> Result<bool, Error> {
-    Ok(!registry.list(key).await?.entries.iter().any(|entry| entry.key == key))
+/// What is not there of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The live entry: its lease ran out, or somebody deleted it.
+    Live,
+    /// The spec: somebody deleted it, or etcd was wiped.
+    Spec,
+}
+
+/// What is missing in the registry.
+pub(super) async fn missing(registry: &dyn Registry, place: &Place) -> Result<Option<Missing>, Error> {
+    for (key, missing) in [(&place.live, Missing::Live), (&place.spec, Missing::Spec)] {
+        if !registry.list(key).await?.entries.iter().any(|entry| entry.key == *key) {
+            return Ok(Some(missing));
+        }
+    }
+    Ok(None)
 }
 
 fn is_ours(entry: &Entry, live: &LiveEndpoint) -> bool {

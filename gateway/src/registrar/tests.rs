@@ -2,7 +2,9 @@
 
 mod certified;
 mod joining;
+mod restored;
 mod staying;
+mod storm;
 
 use super::*;
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
         embedded::Embedded,
         etcd::tests::Server as Etcd,
         follow::{Start, follow},
+        peers::Peers,
         suite::{self, put, written},
     },
     table::Source,
@@ -68,6 +71,7 @@ impl Gateway {
             source,
             copy,
             trust: trust.clone(),
+            peers: Peers::default(),
         };
         let (_, following) = follow(start, publish, shutdown.clone());
         tokio::spawn(following);
@@ -76,6 +80,7 @@ impl Gateway {
             prefix,
             gateway_id: id.to_owned(),
             control_address: "127.0.0.1:1".to_owned(),
+            admin_address: "127.0.0.1:2".to_owned(),
             tokens: vec![token(440_100, "guangzhou"), token(440_000, "guangdong"), token(610_100, "xian")],
             trust,
             lease_ttl: TTL,
@@ -109,19 +114,7 @@ impl Gateway {
 
     /// Opens a stream, says hello and goes on when the first answer is there.
     async fn join(&self, token: &str, hello: Hello) -> Result<Node, Status> {
-        let (requests, outbound) = mpsc::channel(8);
-        let mut request = Request::new(ReceiverStream::new(outbound));
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        requests.send(said(Message::Hello(hello))).await.unwrap();
-        let answers = RegistryServiceClient::new(self.channel().await).register(request).await?.into_inner();
-        let mut node = Node { requests, answers };
-        match node.next().await? {
-            register_response::Message::Welcome(welcome) => {
-                assert_eq!((welcome.heartbeat_ms, welcome.lease_ms), (3000, 15_000));
-                Ok(node)
-            }
-            other => panic!("{other:?} before the welcome"),
-        }
+        join_over(self.channel().await, token, hello).await
     }
 
     async fn refused(&self, token: &str, hello: Hello) -> (Reason, Vec<(String, String)>) {
@@ -144,6 +137,22 @@ impl Gateway {
     async fn updates(&self) -> mpsc::Receiver<Update> {
         let now = self.registry.list(LIVE).await.unwrap().revision;
         self.registry.watch(LIVE, now).await.unwrap()
+    }
+}
+
+async fn join_over(channel: Channel, token: &str, hello: Hello) -> Result<Node, Status> {
+    let (requests, outbound) = mpsc::channel(8);
+    let mut request = Request::new(ReceiverStream::new(outbound));
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    requests.send(said(Message::Hello(hello))).await.unwrap();
+    let answers = RegistryServiceClient::new(channel).register(request).await?.into_inner();
+    let mut node = Node { requests, answers };
+    match node.next().await? {
+        register_response::Message::Welcome(welcome) => {
+            assert_eq!((welcome.heartbeat_ms, welcome.lease_ms), (3000, 15_000));
+            Ok(node)
+        }
+        other => panic!("{other:?} before the welcome"),
     }
 }
 

@@ -21,7 +21,10 @@ use etcd_client::{
 };
 use futures_util::future::{BoxFuture, FutureExt as _};
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -41,7 +44,7 @@ const MAX_ANSWER: usize = 32 << 20;
 pub struct Etcd {
     members: Vec<Client>,
     /// The member in use.
-    current: AtomicUsize,
+    current: Arc<AtomicUsize>,
     /// The cluster that answered last; 0: none yet.
     cluster: AtomicU64,
 }
@@ -87,7 +90,7 @@ impl Etcd {
         if members.is_empty() {
             return Err(Error::Refused("no endpoint of etcd is given".to_owned()));
         }
-        Ok(Self { members, current: AtomicUsize::new(0), cluster: AtomicU64::new(0) })
+        Ok(Self { members, current: Arc::default(), cluster: AtomicU64::new(0) })
     }
 
     /// One call at the member in use. If that cannot be reached the next caller gets the next one.
@@ -125,8 +128,7 @@ impl Etcd {
 
     /// The member cannot be used: go on with the next one, once for all who find out.
     fn leave(&self, at: usize) {
-        let next = (at + 1) % self.members.len();
-        let _others = self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        leave(&self.current, at, self.members.len());
     }
 
     /// One page from `from` on, at `revision` (0: the newest).
@@ -190,6 +192,11 @@ impl Etcd {
     }
 }
 
+fn leave(current: &AtomicUsize, at: usize, members: usize) {
+    let next = (at + 1) % members;
+    let _others = current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+}
+
 struct Page {
     revision: i64,
     more: bool,
@@ -244,7 +251,10 @@ impl Registry for Etcd {
         async move {
             let cluster = self.cluster.load(Ordering::Relaxed);
             let stream = self.read(|client| watching::open(client, prefix.to_owned(), after)).await?;
-            Ok(watching::spawn(stream, after, cluster))
+            // A watch that is lost moves everybody on, too: a member can answer calls and watch nothing.
+            let (current, at) = (self.current.clone(), self.current.load(Ordering::Relaxed));
+            let members = self.members.len();
+            Ok(watching::spawn(stream, after, cluster, move || leave(&current, at, members)))
         }
         .boxed()
     }

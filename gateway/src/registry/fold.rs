@@ -8,6 +8,8 @@
 //! the one that every gateway finds first wins: a name belongs to the first region by key, a foreign
 //! method to the spec that was written first.
 
+mod apps;
+
 use super::{
     Entry,
     keys::{Key, Part, Prefix},
@@ -17,6 +19,7 @@ use super::{
 };
 use crate::identity::{SpiffeId, Trust};
 use crate::table::{CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Stage, Table};
+use apps::Apps;
 use prost::Message;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -39,6 +42,7 @@ pub struct Fold {
     source: Source,
     own: Vec<Arc<Method>>,
     checked: Memo,
+    apps: Apps,
     /// How certificates are judged; `None`: there are none.
     trust: Option<Trust>,
     /// Lets only signed entries through; `None`: no anchor is configured.
@@ -50,6 +54,9 @@ type Memo = HashMap<String, (i64, Result<Arc<Checked>, String>)>;
 
 /// The entries by the region and name in their keys.
 type Groups<'a> = BTreeMap<(Code, String), Parts<'a>>;
+
+/// Nodes, intents of nodes of the configuration, apps.
+type Sorted<'a> = (Groups<'a>, Vec<(Code, String, &'a Entry)>, Vec<(String, &'a Entry)>);
 
 /// The entries of one node, as they were found.
 #[derive(Default)]
@@ -73,7 +80,8 @@ impl Fold {
     #[must_use]
     pub fn new(prefix: Prefix, base: Table, source: Source) -> Self {
         let own = method::own().into_iter().map(Arc::new).collect();
-        Self { prefix, base, source, own, checked: Memo::new(), trust: None, notary: None }
+        let (checked, apps) = (Memo::new(), Apps::default());
+        Self { prefix, base, source, own, checked, apps, trust: None, notary: None }
     }
 
     /// Nodes have certificates, and where an anchor is configured nothing counts that they did not sign.
@@ -88,6 +96,14 @@ impl Fold {
     #[must_use]
     pub fn due(&self) -> i64 {
         self.notary.as_ref().map_or(i64::MAX, Notary::due)
+    }
+
+    /// Takes what these entries say of trust, and nothing else: who is revoked is out at once, also while
+    /// the table stays as it is.
+    pub fn learn(&mut self, entries: &Entries) {
+        if let Some(notary) = &mut self.notary {
+            notary.learn(&self.prefix, entries);
+        }
     }
 
     /// The table that the entries make at this revision, now.
@@ -109,7 +125,10 @@ impl Fold {
         for own in &self.own {
             table.methods.insert(own.path.as_str().into(), own.clone());
         }
-        let (groups, intents) = self.group(entries, &mut table);
+        let (groups, intents, apps) = self.group(entries, &mut table);
+        self.apps.fold(&apps);
+        table.apps = self.apps.grants.clone();
+        table.quarantined.extend(self.apps.quarantined.iter().cloned());
         let drafts = self.drafts(groups, &mut table);
         let drafts = claim_methods(drafts, &mut table);
         for draft in &drafts {
@@ -123,18 +142,16 @@ impl Fold {
     }
 
     /// Sorts the entries by node; policies and what is none of ours are dealt with at once.
-    fn group<'a>(
-        &self,
-        entries: &'a Entries,
-        table: &mut Table,
-    ) -> (Groups<'a>, Vec<(Code, String, &'a Entry)>) {
+    fn group<'a>(&self, entries: &'a Entries, table: &mut Table) -> Sorted<'a> {
         let mut groups = Groups::new();
-        let mut intents = Vec::new();
+        let (mut intents, mut apps) = (Vec::new(), Vec::new());
         for entry in entries.values() {
             match self.prefix.parse(&entry.key) {
                 Err(bad) => quarantine(table, entry, bad.to_string()),
-                // What the notary has not taken away means nothing without an anchor.
-                Ok(Key::Gateway(_) | Key::Trust(_)) => {}
+                // The follower keeps the audit out; here it would say nothing. Of trust the notary has taken
+                // what it could believe; without an anchor it means nothing.
+                Ok(Key::Gateway(_) | Key::Trust(_) | Key::Audit(_) | Key::AuditHead) => {}
+                Ok(Key::App(name)) => apps.push((name, entry)),
                 Ok(Key::Region(code)) => match read_policy(code, &entry.value) {
                     Ok(policy) => drop(table.policies.insert(code, policy)),
                     Err(reason) => quarantine(table, entry, reason),
@@ -150,11 +167,13 @@ impl Fold {
                         Part::Keys => parts.keys = Some(entry),
                         Part::Intent => parts.intent = Some(entry),
                         Part::Live(endpoint) => parts.live.push((endpoint, entry)),
+                        // A goodbye explains an absence (`guard`), and is none.
+                        Part::Gone(_) => {}
                     }
                 }
             }
         }
-        (groups, intents)
+        (groups, intents, apps)
     }
 
     /// Nodes whose spec can be used; of two with one name the first by key.
@@ -324,7 +343,13 @@ fn read_intent(value: &[u8]) -> (Intent, Vec<String>, Option<String>) {
     (Intent { stage, drained: intent.drained }, intent.drained_endpoints, complaint)
 }
 
-fn read_stage(intent: &v1::NodeIntent) -> Result<Stage, String> {
+/// The stage that an intent puts its node into, also one that is not understood.
+pub(crate) fn stage_of(intent: &v1::NodeIntent) -> Stage {
+    read_stage(intent).unwrap_or(Stage::Suspended)
+}
+
+/// The stage of an intent, or why it is not understood.
+pub(crate) fn read_stage(intent: &v1::NodeIntent) -> Result<Stage, String> {
     Ok(match v1::Stage::try_from(intent.stage) {
         Ok(v1::Stage::Unspecified | v1::Stage::Active) => Stage::Active,
         Ok(v1::Stage::Test) => Stage::Test,

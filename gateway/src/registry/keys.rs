@@ -4,6 +4,7 @@
 //! name is 1 to 63 characters of `a-z`, `0-9` and `-`, so that it needs no escaping in a key, a
 //! metric label or a host name.
 
+use crate::audit::ulid::Ulid;
 use std::{fmt, str::FromStr};
 use suiyue_proto::region::Code;
 
@@ -60,7 +61,25 @@ impl Prefix {
             .parse()
     }
 
-    /// The key is a gateway's presence: it says nothing about where calls go.
+    /// The key belongs to the audit: it says nothing about where calls go, and there are many.
+    #[must_use]
+    pub fn is_audit(&self, key: &str) -> bool {
+        key.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.starts_with("/audit/"))
+    }
+
+    /// What the keys of the audit begin with.
+    #[must_use]
+    pub fn audit(&self) -> String {
+        format!("{}/audit/", self.0)
+    }
+
+    /// The key says nothing about where calls go: a gateway's presence, or a goodbye.
+    #[must_use]
+    pub fn is_silent(&self, key: &str) -> bool {
+        self.is_presence(key) || matches!(self.parse(key), Ok(Key::Node { part: Part::Gone(_), .. }))
+    }
+
+    /// The key is a gateway's presence.
     #[must_use]
     pub fn is_presence(&self, key: &str) -> bool {
         key.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.starts_with("/gateways/"))
@@ -85,6 +104,12 @@ pub enum Key {
     Gateway(String),
     /// `trust/{province}`: who may speak for a province, by the first two digits of its code.
     Trust(Code),
+    /// `apps/{app}`: what an app may call.
+    App(String),
+    /// `audit/{ulid}`: an entry of the audit.
+    Audit(Ulid),
+    /// `audit/head`: the last entry of the audit.
+    AuditHead,
 }
 
 /// What is kept of a node, one key each, because each has its own writer.
@@ -98,6 +123,16 @@ pub enum Part {
     Intent,
     /// `live/{endpoint}`: an endpoint that is there.
     Live(String),
+    /// `gone/{endpoint}`: an endpoint that has said goodbye.
+    Gone(String),
+}
+
+impl Part {
+    /// The node says it, and signs it. Operators' orders it does not, and a goodbye makes no route.
+    #[must_use]
+    pub const fn is_signed(&self) -> bool {
+        matches!(self, Self::Spec | Self::Keys | Self::Live(_))
+    }
 }
 
 /// A key that is none of ours.
@@ -115,6 +150,9 @@ pub enum BadKey {
     /// A name part is no name.
     #[error("{0:?} is no name of 1 to 63 characters of a-z, 0-9 and '-'")]
     Name(String),
+    /// An entry of the audit is called by something else than a ULID.
+    #[error("{0:?} is no ULID")]
+    Ulid(String),
 }
 
 /// The text is a name as keys, labels and host names take it.
@@ -130,11 +168,15 @@ impl fmt::Display for Key {
             Self::Region(code) => write!(f, "regions/{code}"),
             Self::Gateway(id) => write!(f, "gateways/{id}"),
             Self::Trust(code) => write!(f, "trust/{}", code.get() / 10_000),
+            Self::App(name) => write!(f, "apps/{name}"),
+            Self::Audit(id) => write!(f, "audit/{id}"),
+            Self::AuditHead => f.write_str("audit/head"),
             Self::Node { region, node, part } => match part {
                 Part::Spec => write!(f, "nodes/{region}/{node}/spec"),
                 Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
                 Part::Intent => write!(f, "nodes/{region}/{node}/intent"),
                 Part::Live(endpoint) => write!(f, "nodes/{region}/{node}/live/{endpoint}"),
+                Part::Gone(endpoint) => write!(f, "nodes/{region}/{node}/gone/{endpoint}"),
             },
         }
     }
@@ -151,10 +193,14 @@ impl FromStr for Key {
             ["regions", code] => Ok(Self::Region(region(code)?)),
             ["gateways", id] => Ok(Self::Gateway(named(id)?)),
             ["trust", digits] => Ok(Self::Trust(province(digits)?)),
+            ["apps", name] => Ok(Self::App(named(name)?)),
+            ["audit", "head"] => Ok(Self::AuditHead),
+            ["audit", id] => id.parse().map(Self::Audit).map_err(|_| BadKey::Ulid(id.to_owned())),
             ["nodes", code, name, "spec"] => node(code, name, Part::Spec),
             ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
             ["nodes", code, name, "intent"] => node(code, name, Part::Intent),
             ["nodes", code, name, "live", endpoint] => node(code, name, Part::Live(named(endpoint)?)),
+            ["nodes", code, name, "gone", endpoint] => node(code, name, Part::Gone(named(endpoint)?)),
             _ => Err(BadKey::Unknown),
         }
     }
@@ -204,10 +250,24 @@ mod tests {
         check("regions/440100", Ok(Key::Region(guangzhou())));
         check("gateways/gw-1", Ok(Key::Gateway("gw-1".to_owned())));
         check("trust/44", Ok(Key::Trust(Code::new(440_000).unwrap())));
+        check("apps/gate-1", Ok(Key::App("gate-1".to_owned())));
+        check("audit/head", Ok(Key::AuditHead));
+        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        check(&format!("audit/{id}"), Ok(Key::Audit(id.parse().unwrap())));
+        assert!(Prefix::default().is_audit("/suiyue/v1/audit/head"));
+        assert!(!Prefix::default().is_audit("/suiyue/v1/apps/audit"));
         check("nodes/440100/suikang/spec", of_suikang(Part::Spec));
         check("nodes/440100/suikang/keys", of_suikang(Part::Keys));
         check("nodes/440100/suikang/intent", of_suikang(Part::Intent));
         check("nodes/440100/suikang/live/suikang-1", of_suikang(Part::Live("suikang-1".to_owned())));
+        check("nodes/440100/suikang/gone/suikang-1", of_suikang(Part::Gone("suikang-1".to_owned())));
+    }
+
+    #[test]
+    fn presence_and_goodbyes_are_silent() {
+        let silent = |key: &str| Prefix::default().is_silent(&format!("/suiyue/v1/{key}"));
+        assert!(silent("gateways/gw-1") && silent("nodes/440100/suikang/gone/suikang-1"));
+        assert!(!silent("nodes/440100/suikang/live/suikang-1") && !silent("regions/440100"));
     }
 
     #[test]
@@ -220,6 +280,7 @@ mod tests {
         check("trust/440000", Err(BadKey::Region("440000".to_owned())));
         check("trust/4", Err(BadKey::Region("4".to_owned())));
         check("trust/00", Err(BadKey::Region("00".to_owned())));
+        check("audit/tail", Err(BadKey::Ulid("tail".to_owned())));
         check("regions/4401", Err(BadKey::Region("4401".to_owned())));
         check("regions/+40100", Err(BadKey::Region("+40100".to_owned())));
         check("nodes/440100/Sui/spec", Err(BadKey::Name("Sui".to_owned())));

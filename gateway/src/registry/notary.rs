@@ -101,6 +101,22 @@ impl Notary {
         self.due
     }
 
+    /// Learns what the entries say of trust.
+    pub(super) fn learn(&mut self, prefix: &Prefix, entries: &Entries) {
+        let trusts = entries.values().filter_map(|entry| match prefix.parse(&entry.key) {
+            Ok(Key::Trust(code)) => Some((code, entry)),
+            _ => None,
+        });
+        self.take(prefix, &trusts.collect(), &mut Vec::new());
+    }
+
+    fn take(&mut self, prefix: &Prefix, trusts: &BTreeMap<Code, &Entry>, quarantined: &mut Vec<Quarantined>) {
+        let Some(root) = self.trust.root() else { return };
+        if let Some(roll) = self.provinces.learn(root, prefix, trusts, quarantined) {
+            self.trust.publish(roll);
+        }
+    }
+
     /// Judges all entries at an instant.
     pub(super) fn judge(&mut self, prefix: &Prefix, entries: &Entries, unix_s: i64) -> Passed {
         (self.now, self.due) = (unix_s, i64::MAX);
@@ -110,19 +126,14 @@ impl Notary {
         for entry in entries.values() {
             match prefix.parse(&entry.key) {
                 Ok(Key::Trust(code)) => drop(trusts.insert(code, entry)),
-                Ok(Key::Node { region, node, part }) if part != Part::Intent => {
+                Ok(Key::Node { region, node, part }) if part.is_signed() => {
                     signed.push((region, node, part, entry));
                 }
                 _ => drop(passed.entries.insert(entry.key.clone(), entry.clone())),
             }
         }
-        if let Some(root) = self.trust.root().cloned() {
-            let news = self.provinces.learn(&root, prefix, &trusts, &mut passed.quarantined);
-            if let Some(roll) = news {
-                self.trust.publish(roll);
-            }
-            self.due = self.due.min(self.provinces.ends_after(unix_s));
-        }
+        self.take(prefix, &trusts, &mut passed.quarantined);
+        self.due = self.due.min(self.provinces.ends_after(unix_s));
         self.leaves.values_mut().for_each(|known| known.used = false);
         let mut memory = std::mem::take(&mut self.memory);
         let mut ends = BTreeMap::<SpiffeId, i64>::new();

@@ -5,6 +5,7 @@
 //! queues, `process` of the process. Every family stands in the table of `deploy/README.md`; a test here
 //! compares the two.
 
+mod apps;
 mod calls;
 mod format;
 mod gateway;
@@ -13,7 +14,10 @@ mod process;
 pub use format::Format;
 
 use super::{Metrics, histogram::Reading};
-use crate::snapshot::Snapshot;
+use crate::{
+    registry::{follow::Status as Followed, guard::Cause},
+    snapshot::Snapshot,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
@@ -36,6 +40,29 @@ pub struct Scene {
     /// Since when the registry has not confirmed the table; as far back as the copy on disk goes;
     /// `None`: there is no registry, or neither it nor a copy was read yet.
     pub age: Option<Duration>,
+    /// How the registry is followed; `None`: there is none.
+    pub registry: Option<Following>,
+}
+
+/// How the registry is followed.
+#[derive(Debug, Clone, Default)]
+pub struct Following {
+    /// Why keys are held, one for each key.
+    pub held: Vec<Cause>,
+    /// Alarms that are raised.
+    pub alarms: Vec<&'static str>,
+    /// Gateways that are present.
+    pub gateways: u32,
+}
+
+impl From<&Followed> for Following {
+    fn from(followed: &Followed) -> Self {
+        Self {
+            held: followed.held().values().map(|held| held.cause).collect(),
+            alarms: followed.alarms().iter().map(|alarm| alarm.word).collect(),
+            gateways: followed.gateways(),
+        }
+    }
 }
 
 /// The numbers as text.
@@ -54,6 +81,7 @@ impl Collector for Scene {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         calls::encode(&mut page, self)?;
+        apps::encode(&mut page, self)?;
         self.metrics.rules.encode(&mut page.0)?;
         gateway::encode(&mut page, self)?;
         process::encode(&mut page, &self.metrics.started)

@@ -16,7 +16,12 @@ use tokio_util::sync::CancellationToken;
 const CHUNK: u64 = 4096;
 
 /// Loads everything, and marks the regions ready. Returns early when the node is told to stop.
+///
+/// A node in front of another system has nothing to load: `adapter::watch` says when it is ready.
 pub(super) async fn all(config: &Config, parts: &Parts, shutdown: &CancellationToken) -> Result<(), Error> {
+    if parts.system.is_some() {
+        return Ok(());
+    }
     let (config, parts, shutdown) = (config.clone(), parts.clone(), shutdown.clone());
     match tokio::task::spawn_blocking(move || load(&config, &parts, &shutdown)).await {
         Ok(loaded) => loaded,

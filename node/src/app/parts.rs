@@ -3,6 +3,7 @@
 //! The parts that every service shares, opened in order: store, keys, tables. Cloning shares them.
 
 use super::Error;
+use crate::adapter::{self, system::System};
 use crate::clock::Clock;
 use crate::codes::issue::Issuer;
 use crate::codes::live::LiveCodes;
@@ -46,6 +47,10 @@ pub(super) struct Parts {
     pub(super) uploads: CancellationToken,
     /// The tasks of streams.
     pub(super) streams: TaskTracker,
+    /// What codes of other systems begin with.
+    foreign: Arc<[String]>,
+    /// The system that this node stands in front of.
+    pub(super) system: Option<Arc<System>>,
     writer: Writer,
     live: Arc<LiveCodes>,
 }
@@ -97,6 +102,8 @@ pub(super) fn assemble(
         watches: CancellationToken::new(),
         uploads: CancellationToken::new(),
         streams: TaskTracker::new(),
+        foreign: config.foreign_code_prefixes.clone().into(),
+        system: config.adapter.as_ref().map(System::open).transpose()?,
         writer,
         live: Arc::new(LiveCodes::default()),
     };
@@ -120,6 +127,7 @@ impl Parts {
                 table: Arc::clone(&self.table),
                 live: Arc::clone(&self.live),
                 clock,
+                foreign: self.foreign.to_vec(),
             }),
             scans: scans::Recorder {
                 scope: Arc::clone(&self.scope),
@@ -128,6 +136,22 @@ impl Parts {
                 tasks: self.streams.clone(),
             },
         };
+        let health = health::Service { readiness: Arc::clone(&self.readiness), ending: self.watches.clone() };
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(suiyue_proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("the embedded descriptor sets were made by build scripts");
+        let common = Routes::new(HealthServer::new(health).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(reflection);
+        if let Some(system) = &self.system {
+            let scope = || Arc::clone(&self.scope);
+            let codes = adapter::codes::Service { scope: scope(), system: Arc::clone(system), own: codes };
+            let status = adapter::status::Service { scope: scope(), system: Arc::clone(system) };
+            return common
+                .add_service(CodeServiceServer::new(codes).max_decoding_message_size(UPLOAD_MAX))
+                .add_service(StatusServiceServer::new(status).max_decoding_message_size(MESSAGE_MAX));
+        }
         let status = status::Service {
             scope: Arc::clone(&self.scope),
             table: Arc::clone(&self.table),
@@ -135,15 +159,8 @@ impl Parts {
             ending: self.watches.clone(),
             tasks: self.streams.clone(),
         };
-        let health = health::Service { readiness: Arc::clone(&self.readiness), ending: self.watches.clone() };
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(suiyue_proto::DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .expect("the embedded descriptor sets were made by build scripts");
-        Routes::new(CodeServiceServer::new(codes).max_decoding_message_size(UPLOAD_MAX))
+        common
+            .add_service(CodeServiceServer::new(codes).max_decoding_message_size(UPLOAD_MAX))
             .add_service(StatusServiceServer::new(status).max_decoding_message_size(MESSAGE_MAX))
-            .add_service(HealthServer::new(health).max_decoding_message_size(MESSAGE_MAX))
-            .add_service(reflection)
     }
 }

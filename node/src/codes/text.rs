@@ -31,6 +31,7 @@ pub fn of(judged: &Judgement) -> (&'static str, &'static str) {
         Some(VerdictReason::SubjectUnknown) => {
             ("无法核验：请重新申领", "Cannot judge: the holder must apply again")
         }
+        Some(VerdictReason::NotMapped) => ("无法核验：请人工核查", "Cannot judge: check by hand"),
         Some(_) => ("无法核验，请刷新后重试", "Cannot judge: ask for a fresh code"),
     }
 }
@@ -43,7 +44,7 @@ mod tests {
     #[test]
     fn every_outcome_has_its_own_lines() {
         use VerdictReason as R;
-        let outcomes: [(Verdict, &[R]); 10] = [
+        let outcomes: [(Verdict, &[R]); 11] = [
             (Verdict::Pass, &[]),
             (Verdict::Caution, &[R::LevelYellow]),
             (Verdict::Deny, &[R::LevelRed]),
@@ -54,6 +55,7 @@ mod tests {
             (Verdict::Unknown, &[R::NotYetValid]),
             (Verdict::Unknown, &[R::KeyUnknown]),
             (Verdict::Unknown, &[R::SubjectUnknown]),
+            (Verdict::Unknown, &[R::NotMapped]),
         ];
         let lines: std::collections::HashSet<_> = outcomes
             .iter()

@@ -34,6 +34,8 @@ pub struct Verifier {
     pub live: Arc<LiveCodes>,
     /// The wall clock.
     pub clock: Clock,
+    /// What codes of other systems begin with, which this node cannot judge.
+    pub foreign: Vec<String>,
 }
 
 /// What a judgement rests on.
@@ -94,7 +96,11 @@ impl Verifier {
     #[must_use]
     pub fn verify(&self, text: &str) -> Judgement {
         let Ok(code) = sy1::decode(text) else {
-            return refused(Verdict::Deny, VerdictReason::SignatureInvalid);
+            // The holder of another system's code has done nothing wrong.
+            return match self.foreign.iter().any(|prefix| text.starts_with(prefix.as_str())) {
+                true => refused(Verdict::Unknown, VerdictReason::KeyUnknown),
+                false => refused(Verdict::Deny, VerdictReason::SignatureInvalid),
+            };
         };
         let known = match self.ring.check(&code) {
             Checked::KeyUnknown => return refused(Verdict::Unknown, VerdictReason::KeyUnknown),

@@ -29,6 +29,9 @@ pub(super) struct File {
     pub(super) key: Vec<Key>,
     #[serde(default)]
     pub(super) authority: Vec<Authority>,
+    #[serde(default)]
+    pub(super) foreign_code_prefixes: Vec<Spanned<String>>,
+    pub(super) adapter: Option<Spanned<Adapter>>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +78,17 @@ pub(super) struct Key {
     pub(super) regions: Vec<Spanned<u32>>,
     pub(super) not_before_unix_s: Option<i64>,
     pub(super) not_after_unix_s: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Adapter {
+    pub(super) url: Spanned<String>,
+    pub(super) mapping: Spanned<PathBuf>,
+    pub(super) ca: Option<Spanned<PathBuf>>,
+    pub(super) authorization_file: Option<Spanned<PathBuf>>,
+    pub(super) timeout_ms: Option<Spanned<u32>>,
+    pub(super) in_flight: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]

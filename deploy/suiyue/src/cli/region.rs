@@ -1,6 +1,6 @@
 //! Which command line does `suiyue region` take?
 
-use super::{Ask, Reach};
+use super::{Account, Ask, Reach};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use suiyue_proto::region::Code;
@@ -95,4 +95,7 @@ pub struct SetPolicy {
     /// Take names of nodes that are not registered yet, with a warning.
     #[arg(long, env = "SUIYUE_ALLOW_UNREGISTERED")]
     pub allow_unregistered: bool,
+    /// Who, and why.
+    #[command(flatten)]
+    pub account: Account,
 }

@@ -56,6 +56,66 @@ fn a_policy_is_described_and_set() {
 }
 
 #[test]
+fn what_is_wanted_of_a_node_is_said() {
+    let cli =
+        parse("suiyue node promote xian --to canary-25 --region 610100 --dry-run --reason r --actor li")
+            .unwrap();
+    let Command::Node(Node { verb: Some(NodeVerb::Promote(flags)), .. }) = cli.command else {
+        panic!("{cli:?}")
+    };
+    assert_eq!((flags.intend.node.as_str(), flags.to), ("xian", Some(To::Canary25)));
+    let account = &flags.intend.account;
+    assert_eq!((account.reason.as_deref(), account.actor.as_deref()), (Some("r"), Some("li")));
+    assert_eq!(
+        (flags.region.map(Code::get), flags.intend.dry_run, flags.intend.force),
+        (Some(610_100), true, false)
+    );
+    let cli = parse("suiyue node drain xian --endpoint xian-1 --endpoint xian-2").unwrap();
+    let Command::Node(Node { verb: Some(NodeVerb::Drain(flags)), .. }) = cli.command else {
+        panic!("{cli:?}")
+    };
+    assert_eq!(flags.endpoints, ["xian-1", "xian-2"]);
+    assert!(parse("suiyue node promote xian --to canary-10").is_err());
+    assert!(parse("suiyue node promote").is_err());
+}
+
+#[test]
+fn a_node_is_tried_with_named_holders() {
+    let cli = parse("suiyue node verify a:1 --region 440100,610100 --load 500").unwrap();
+    let Command::Node(Node { verb: Some(NodeVerb::Verify(flags)), .. }) = cli.command else {
+        panic!("{cli:?}")
+    };
+    assert_eq!((flags.region.len(), flags.load, flags.scan_ms), (2, Some(500), 200));
+    assert!(parse("suiyue node verify a:1").is_err());
+    assert!(parse("suiyue node verify a:1 --region 440100 --holders f").is_err());
+    assert!(parse("suiyue node verify a:1 --region 440100 --load 1000000").is_err());
+}
+
+#[test]
+fn an_app_is_added_with_lists() {
+    let line = "suiyue app add gate --method a.B/*,/a.B/C --method /d.E/F --class scan --region 440000,610100 --reason r";
+    let cli = parse(line).unwrap();
+    let Command::App(App::Add(flags)) = cli.command else { panic!("{cli:?}") };
+    assert_eq!((flags.methods.len(), flags.regions.len(), flags.classes.len()), (3, 2, 1));
+    assert_eq!((flags.account.reason.as_deref(), flags.account.actor, flags.rps), (Some("r"), None, None));
+    assert!(parse("suiyue app add gate --region 440000").is_err());
+    assert!(parse("suiyue app add gate --method a.B/*").is_err());
+    assert!(parse("suiyue app rotate gate --keep-old-s 2592001").is_err());
+}
+
+#[test]
+fn a_freeze_needs_a_reason_and_its_end_none() {
+    let cli = parse("suiyue registry freeze --reason trial --dry-run").unwrap();
+    let Command::Registry(Registry::Freeze { off, reason, dry_run, .. }) = cli.command else {
+        panic!("{cli:?}")
+    };
+    assert_eq!((off, reason.as_deref(), dry_run), (false, Some("trial"), true));
+    let cli = parse("suiyue registry freeze --off").unwrap();
+    let Command::Registry(Registry::Freeze { off, reason, .. }) = cli.command else { panic!("{cli:?}") };
+    assert_eq!((off, reason), (true, None));
+}
+
+#[test]
 fn several_things_are_supposed() {
     let line =
         "suiyue route explain --region 440100 --what-if node-down=a --what-if drain=b --what-if s.toml";
@@ -67,7 +127,22 @@ fn several_things_are_supposed() {
 
 #[test]
 fn every_operator_verb_has_an_example() {
-    for verb in [["region", "list"], ["region", "describe"], ["region", "set"], ["route", "explain"]] {
+    let verbs = [
+        ["region", "list"],
+        ["region", "describe"],
+        ["region", "set"],
+        ["route", "explain"],
+        ["app", "add"],
+        ["app", "list"],
+        ["app", "describe"],
+        ["app", "rotate"],
+        ["app", "revoke"],
+        ["audit", "tail"],
+        ["audit", "verify"],
+    ];
+    let nodes = ["describe", "verify", "promote", "suspend", "drain", "undrain"].map(|verb| ["node", verb]);
+    let registry = ["status", "dump", "diff", "freeze", "accept"].map(|verb| ["registry", verb]);
+    for verb in nodes.into_iter().chain(registry).chain(verbs) {
         let mut command = Cli::command();
         let verb = verb.iter().fold(&mut command, |c, name| c.find_subcommand_mut(name).unwrap());
         let help = verb.render_long_help().to_string();
@@ -85,11 +160,14 @@ fn wrong_values_are_refused_with_what_is_wanted() {
     check("suiyue route explain --region 44", "six digits");
     check("suiyue route explain --region 440100 --class fast", "scan, show, query or sync");
     check("suiyue code show --region 440100 --subject 12", "32 hex digits");
+    check("suiyue app add gate --method a.B/* --region 440000 --class fast", "scan, show, query or sync");
+    check("suiyue audit tail --last 0", "1..=100000");
     check("suiyue node list --gateway nowhere", "host:port");
     check("suiyue route explain --region 440100 --what-if drain=", "drain=NAME");
     check("suiyue route explain --region 440100 --what-if undrain=a", "shift file");
     check("suiyue region describe Guangzhou", "six digits");
     check("suiyue region describe 440100 -o yaml", "toml");
+    check("suiyue registry freeze", "--reason");
     check("suiyue load --mix show=0", "weight above 0");
     check("suiyue load --seconds 0", "seconds");
     check("suiyue demo --seconds 3", "10..=86400");

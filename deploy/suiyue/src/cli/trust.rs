@@ -1,6 +1,6 @@
 //! Which command line does `suiyue trust` take?
 
-use super::Ask;
+use super::{Account, Ask};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use suiyue_proto::{
@@ -199,4 +199,7 @@ pub struct Publish {
     /// The record, as `trust init` and `trust revoke` write it.
     #[arg(value_name = "FILE")]
     pub record: PathBuf,
+    /// Who, and why.
+    #[command(flatten)]
+    pub account: Account,
 }

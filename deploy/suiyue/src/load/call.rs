@@ -43,6 +43,7 @@ pub(super) struct Outgoing {
     pub(super) region: HeaderValue,
     pub(super) subject: Option<HeaderValue>,
     pub(super) timeout: HeaderValue,
+    pub(super) authorization: Option<HeaderValue>,
     pub(super) message: Bytes,
 }
 
@@ -150,6 +151,9 @@ fn request(lease: &Lease, call: &Outgoing) -> Request<()> {
     headers.insert(metadata::REGION, call.region.clone());
     if let Some(subject) = &call.subject {
         headers.insert(metadata::SUBJECT, subject.clone());
+    }
+    if let Some(value) = &call.authorization {
+        headers.insert(header::AUTHORIZATION, value.clone());
     }
     request
 }

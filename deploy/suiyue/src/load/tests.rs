@@ -117,6 +117,7 @@ fn config(servers: Vec<String>) -> Config {
         seed: 7,
         in_flight: 10_000,
         timeout: None,
+        authorization: None,
     }
 }
 

@@ -103,11 +103,11 @@ impl Shared {
     fn shown(&self, region: Code, answer: &mut Answer) -> Outcome {
         let malformed = Outcome::driver("INTERNAL", "DRIVER_ANSWER_MALFORMED");
         let Ok(shown) = v1::ShowCodeResponse::decode(answer.message.clone()) else { return malformed };
-        let of_region = shown
-            .code
-            .strip_prefix("SY1:")
-            .is_some_and(|rest| rest.get(..6).is_some_and(|code| code.parse() == Ok(region.get())));
-        if !of_region {
+        // A text of another system's says nothing of its region.
+        let ours = shown.code.strip_prefix("SY1:");
+        let of_region =
+            ours.is_none_or(|rest| rest.get(..6).is_some_and(|code| code.parse() == Ok(region.get())));
+        if !of_region || shown.code.is_empty() {
             return malformed;
         }
         self.name_node(answer, shown.served);
@@ -174,6 +174,7 @@ impl Shared {
             region: call::region_value(region),
             subject: subject.map(subject_value),
             timeout: call::timeout_value(timeout),
+            authorization: self.config.authorization.clone(),
             message,
         };
         let limit = (Instant::now() + timeout + GRACE).min(latest);

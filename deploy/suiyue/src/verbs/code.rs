@@ -9,7 +9,10 @@ use super::{
     qr::{self, Canvas},
     refusal,
 };
-use crate::{cli::Subject, exit::Exit, exit::Usage};
+use crate::{
+    cli::{Server, Subject},
+    exit::{Exit, Usage},
+};
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use serde::Serialize;
@@ -125,10 +128,10 @@ pub enum Show {
 ///
 /// # Errors
 /// When no server can be reached, or it refuses.
-pub async fn show(servers: &[String], region: Code, subject: Subject, how: Show) -> anyhow::Result<Exit> {
-    let (mut client, address) = connect(servers).await?;
+pub async fn show(server: &Server, region: Code, subject: Subject, how: Show) -> anyhow::Result<Exit> {
+    let (mut client, address) = connect(&server.servers()).await?;
     let message = ShowCodeRequest { region: region.get(), subject: subject.bytes(), max_staleness_s: None };
-    let mut request = routed(message, region, Duration::from_secs(3))?;
+    let mut request = routed(message, region, Duration::from_secs(3), server)?;
     let hex = subject.to_string().parse().context("the subject is no metadata value")?;
     request.metadata_mut().insert("suiyue-subject", hex);
     let answer = client.show_code(request).await;
@@ -208,16 +211,21 @@ impl Verified {
 ///
 /// # Errors
 /// When the text names no region, no server can be reached, or it refuses.
-pub async fn verify(servers: &[String], text: &str, format: Format) -> anyhow::Result<Exit> {
-    let region = region_of(text)?;
-    let (mut client, address) = connect(servers).await?;
+pub async fn verify(
+    server: &Server,
+    text: &str,
+    region: Option<Code>,
+    format: Format,
+) -> anyhow::Result<Exit> {
+    let region = region.map_or_else(|| region_of(text), Ok)?;
+    let (mut client, address) = connect(&server.servers()).await?;
     let message = VerifyCodeRequest {
         region: region.get(),
         code: text.to_owned(),
         request_id: request_id(),
         max_staleness_s: None,
     };
-    let answer = client.verify_code(routed(message, region, Duration::from_millis(1500))?).await;
+    let answer = client.verify_code(routed(message, region, Duration::from_millis(1500), server)?).await;
     let answer =
         answer.map_err(|status| anyhow!("VerifyCode at {address}: {}", refusal::describe(&status)))?;
     let (metadata, answer, _) = answer.into_parts();
@@ -258,8 +266,13 @@ fn request_id() -> Bytes {
     Bytes::copy_from_slice(id.into_uuid().as_bytes())
 }
 
-fn routed<T>(message: T, region: Code, timeout: Duration) -> anyhow::Result<Request<T>> {
+fn routed<T>(message: T, region: Code, timeout: Duration, server: &Server) -> anyhow::Result<Request<T>> {
     let mut request = Request::new(message);
+    if let Some(value) = server.authorization()? {
+        let mut metadata = std::mem::take(request.metadata_mut()).into_headers();
+        metadata.insert(http::header::AUTHORIZATION, value);
+        *request.metadata_mut() = MetadataMap::from_headers(metadata);
+    }
     let digits = region.to_string().parse().context("the region is no metadata value")?;
     request.metadata_mut().insert("suiyue-region", digits);
     request.set_timeout(timeout);

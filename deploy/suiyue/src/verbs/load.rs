@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// When the run cannot start.
 pub async fn run(flags: &cli::Load) -> anyhow::Result<Exit> {
-    let config = config(flags);
+    let config = config(flags)?;
     let records = Arc::new(tally::Shared::default());
     let driver = Driver::warm(config.clone(), records.clone()).await.map_err(|error| match error {
         Error::Config(text) => anyhow::Error::new(Usage(text.to_owned())),
@@ -42,8 +42,9 @@ pub async fn run(flags: &cli::Load) -> anyhow::Result<Exit> {
     })
 }
 
-fn config(flags: &cli::Load) -> Config {
-    Config {
+fn config(flags: &cli::Load) -> Result<Config, Usage> {
+    Ok(Config {
+        authorization: flags.server.authorization()?,
         servers: flags.server.servers(),
         rate: flags.rate,
         length: Duration::from_secs_f64(flags.seconds),
@@ -55,5 +56,5 @@ fn config(flags: &cli::Load) -> Config {
         seed: flags.call_seed,
         in_flight: usize::try_from(flags.in_flight).unwrap_or(usize::MAX),
         timeout: flags.timeout_ms.map(|ms| Duration::from_millis(u64::from(ms))),
-    }
+    })
 }

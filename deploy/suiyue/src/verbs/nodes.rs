@@ -1,11 +1,16 @@
 //! Which nodes are there, and how are they? (`suiyue node list`)
+//!
+//! One node is described by [`describe`]; what is wanted of it is changed by [`intend`].
+
+pub mod describe;
+pub mod intend;
 
 use super::{
     operator::{Operator, TableDocument, footer},
     output::{self, Format},
 };
 use serde::Serialize;
-use suiyue_proto::v1::{EndpointInfo, ListNodesResponse, NodeInfo};
+use suiyue_proto::v1::{EndpointInfo, ListNodesResponse, NodeInfo, NodeIntent, Stage};
 
 /// The document of `node list -o json`.
 #[derive(Debug, Serialize)]
@@ -31,8 +36,50 @@ pub struct Node {
     pub rps_max: Option<u32>,
     /// It stands in the gateway's configuration.
     pub static_node: bool,
+    /// What operators want of it.
+    pub intent: Intent,
+    /// Registry revision at which that was last written; 0: never.
+    pub intent_revision: i64,
+    /// Why that is not understood, and the node is suspended; null: it is.
+    pub intent_problem: Option<String>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// What operators want of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Intent {
+    /// `test`, `canary-1`, `canary-5`, `canary-25`, `active` or `suspended`.
+    pub stage: String,
+    /// No calls at all.
+    pub drained: bool,
+    /// Endpoints that get no calls.
+    pub drained_endpoints: Vec<String>,
+}
+
+impl From<&NodeIntent> for Intent {
+    fn from(intent: &NodeIntent) -> Self {
+        let stage = match (intent.stage(), intent.canary_percent) {
+            (Stage::Canary, 0) => "canary-5".to_owned(),
+            (Stage::Canary, percent) => format!("canary-{percent}"),
+            (Stage::Unspecified, _) => "active".to_owned(),
+            (stage, _) => output::word(stage.as_str_name(), "STAGE_"),
+        };
+        Self { stage, drained: intent.drained, drained_endpoints: intent.drained_endpoints.clone() }
+    }
+}
+
+impl std::fmt::Display for Intent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.stage)?;
+        if self.drained {
+            f.write_str(", drained")?;
+        }
+        if !self.drained_endpoints.is_empty() {
+            write!(f, ", drained endpoints: {}", self.drained_endpoints.join(" "))?;
+        }
+        Ok(())
+    }
 }
 
 /// An endpoint.
@@ -52,6 +99,8 @@ pub struct Endpoint {
     pub ready: Vec<u32>,
     /// Calls in flight from this gateway.
     pub in_flight: u32,
+    /// The registry has it no more: it serves while it passes its checks.
+    pub stale: bool,
 }
 
 impl From<&EndpointInfo> for Endpoint {
@@ -64,6 +113,7 @@ impl From<&EndpointInfo> for Endpoint {
             health_age_ms: info.health_age_ms,
             ready: info.ready.clone(),
             in_flight: info.in_flight,
+            stale: info.stale,
         }
     }
 }
@@ -77,6 +127,9 @@ impl From<&NodeInfo> for Node {
             scopes: info.scopes.clone(),
             rps_max: (info.rps_max > 0).then_some(info.rps_max),
             static_node: info.static_node,
+            intent: Intent::from(info.intent.as_ref().unwrap_or(&NodeIntent::default())),
+            intent_revision: info.intent_revision,
+            intent_problem: (!info.intent_problem.is_empty()).then(|| info.intent_problem.clone()),
             endpoints: info.endpoints.iter().map(Endpoint::from).collect(),
         }
     }
@@ -111,6 +164,7 @@ fn rows(document: &Document) -> comfy_table::Table {
         "role",
         "scopes",
         "rps max",
+        "stage",
         "endpoint",
         "address",
         "health",
@@ -121,7 +175,14 @@ fn rows(document: &Document) -> comfy_table::Table {
     for node in &document.nodes {
         let name = if node.static_node { format!("{} (static)", node.node) } else { node.node.clone() };
         let rps_max = node.rps_max.map_or("-".to_owned(), |rps| rps.to_string());
-        let own = [node.region.to_string(), name, node.role.clone(), joined(&node.scopes), rps_max];
+        let own = [
+            node.region.to_string(),
+            name,
+            node.role.clone(),
+            joined(&node.scopes),
+            rps_max,
+            node.intent.to_string(),
+        ];
         if node.endpoints.is_empty() {
             let none = ["-", "-", "no endpoint", "", "", ""].map(str::to_owned);
             table.add_row(own.iter().chain(&none));
@@ -138,8 +199,10 @@ fn cells(endpoint: &Endpoint) -> [String; 6] {
         "" => endpoint.health.clone(),
         reason => format!("{} ({reason})", endpoint.health),
     };
+    let name =
+        if endpoint.stale { format!("{} (stale)", endpoint.endpoint) } else { endpoint.endpoint.clone() };
     [
-        endpoint.endpoint.clone(),
+        name,
         endpoint.address.clone(),
         health,
         output::age(endpoint.health_age_ms),

@@ -5,20 +5,36 @@
 //! over TLS, and must show a gateway's.
 
 use super::refusal;
-use crate::exit::Usage;
+use crate::{
+    cli::Account,
+    exit::{Guarded, Usage},
+};
 use anyhow::{Context as _, anyhow, bail};
 use std::{error::Error as _, sync::OnceLock, time::Duration};
-use suiyue_proto::identity::{Files, Identity};
-use suiyue_proto::v1::{
-    DescribeRegionRequest, DescribeRegionResponse, DumpRegistryRequest, DumpRegistryResponse,
-    ExplainRouteRequest, ExplainRouteResponse, ListNodesRequest, ListNodesResponse, ListRegionsRequest,
-    ListRegionsResponse, PublishTrustRequest, PublishTrustResponse, SetRegionPolicyRequest,
-    SetRegionPolicyResponse, TableInfo, operator_service_client::OperatorServiceClient,
+use suiyue_gateway::audit::actor::{MAX_REASON, is_actor, is_reason};
+use suiyue_proto::{
+    identity::{Files, Identity},
+    reason::Reason,
+    v1::{
+        AcceptRegistryRequest, AcceptRegistryResponse, ChangeAppResponse, DescribeRegionRequest,
+        DescribeRegionResponse, DiffRegistryRequest, DiffRegistryResponse, DumpRegistryRequest,
+        DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, FreezeRegistryRequest,
+        FreezeRegistryResponse, ListAppsRequest, ListAppsResponse, ListNodesRequest, ListNodesResponse,
+        ListRegionsRequest, ListRegionsResponse, PublishTrustRequest, PublishTrustResponse, ReadAuditRequest,
+        ReadAuditResponse, RegistryStatusRequest, RegistryStatusResponse, RememberedAuditRequest,
+        RememberedAuditResponse, RevokeAppRequest, RotateAppRequest, SetAppRequest, SetNodeIntentRequest,
+        SetNodeIntentResponse, SetRegionPolicyRequest, SetRegionPolicyResponse, TableInfo,
+        operator_service_client::OperatorServiceClient,
+    },
 };
-use tonic::{Response, Status, transport::Channel, transport::Endpoint};
+use tonic::{
+    Request, Response, Status, Streaming, metadata::MetadataValue, transport::Channel, transport::Endpoint,
+};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A stream is given up after this time.
+const STREAM_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A full dump of a large federation is larger than tonic's 4 MiB.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -38,6 +54,7 @@ pub fn introduce(files: Files) -> anyhow::Result<()> {
 pub struct Operator {
     client: OperatorServiceClient<Channel>,
     address: String,
+    account: Account,
 }
 
 /// Opens a channel to the first address that can be reached; says which one it was.
@@ -91,7 +108,35 @@ impl Operator {
     pub async fn connect(gateways: &[String]) -> anyhow::Result<Self> {
         let (channel, address) = connect_as(OWN.get(), gateways, "--gateway").await?;
         let client = OperatorServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-        Ok(Self { client, address })
+        Ok(Self { client, address, account: Account::default() })
+    }
+
+    /// Says with every change from now on who makes it, and why.
+    ///
+    /// # Errors
+    /// [`Usage`]: the audit does not take the name or the reason.
+    pub fn on_account(&mut self, account: &Account) -> Result<(), Usage> {
+        if account.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
+            return Err(Usage("--actor: 1 to 64 characters of a-z, A-Z, 0-9 and -_.@ are wanted".to_owned()));
+        }
+        if account.reason.as_ref().is_some_and(|reason| !is_reason(reason)) {
+            return Err(Usage(format!("--reason: one line of at most {MAX_REASON} characters is wanted")));
+        }
+        self.account = account.clone();
+        Ok(())
+    }
+
+    fn change<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let metadata = request.metadata_mut();
+        if let Some(actor) = self.account.actor.as_ref().and_then(|actor| actor.parse().ok()) {
+            metadata.insert(suiyue_proto::metadata::ACTOR, actor);
+        }
+        if let Some(reason) = &self.account.reason {
+            let value = MetadataValue::from_bytes(reason.as_bytes());
+            metadata.insert_bin(suiyue_proto::metadata::CHANGE_REASON, value);
+        }
+        request
     }
 
     /// Nodes of a region, or of all (0).
@@ -129,7 +174,74 @@ impl Operator {
         &mut self,
         asked: SetRegionPolicyRequest,
     ) -> Result<SetRegionPolicyResponse, Status> {
-        self.client.set_region_policy(asked).await.map(Response::into_inner)
+        let request = self.change(asked);
+        self.client.set_region_policy(request).await.map(Response::into_inner)
+    }
+
+    /// Apps: one, or all (empty).
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn apps(&mut self, app: &str) -> Result<ListAppsResponse, Status> {
+        self.client.list_apps(ListAppsRequest { app: app.to_owned() }).await.map(Response::into_inner)
+    }
+
+    /// Registers an app, or replaces what it may call.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn set_app(&mut self, asked: SetAppRequest) -> Result<ChangeAppResponse, Status> {
+        let request = self.change(asked);
+        self.client.set_app(request).await.map(Response::into_inner)
+    }
+
+    /// Gives an app another token.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn rotate_app(&mut self, asked: RotateAppRequest) -> Result<ChangeAppResponse, Status> {
+        let request = self.change(asked);
+        self.client.rotate_app(request).await.map(Response::into_inner)
+    }
+
+    /// Takes everything from an app.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn revoke_app(&mut self, asked: RevokeAppRequest) -> Result<ChangeAppResponse, Status> {
+        let request = self.change(asked);
+        self.client.revoke_app(request).await.map(Response::into_inner)
+    }
+
+    /// The audit's records, then its head, then, if it is followed, new records. A stream that is followed
+    /// lasts until the gateway goes.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn audit(&mut self, asked: ReadAuditRequest) -> anyhow::Result<Streaming<ReadAuditResponse>> {
+        let mut request = Request::new(asked);
+        // Longer than the connection's: a chain of years is read as a whole.
+        request.set_timeout(STREAM_WITHIN);
+        let answer = self.client.read_audit(request).await;
+        self.answered("ReadAudit", answer)
+    }
+
+    /// The head of the audit that the gateway remembers.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn remembered(&mut self) -> anyhow::Result<RememberedAuditResponse> {
+        let answer = self.client.remembered_audit(RememberedAuditRequest {}).await;
+        self.answered("RememberedAudit", answer)
+    }
+
+    /// Replaces what is wanted of a node.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn set_intent(&mut self, asked: SetNodeIntentRequest) -> Result<SetNodeIntentResponse, Status> {
+        let request = self.change(asked);
+        self.client.set_node_intent(request).await.map(Response::into_inner)
     }
 
     /// Where calls go.
@@ -145,8 +257,8 @@ impl Operator {
     /// # Errors
     /// The refusal as it came: [`Operator::refused`] makes a line of it.
     pub async fn publish_trust(&mut self, record: Vec<u8>) -> Result<PublishTrustResponse, Status> {
-        let asked = PublishTrustRequest { record: record.into() };
-        self.client.publish_trust(asked).await.map(Response::into_inner)
+        let request = self.change(PublishTrustRequest { record: record.into() });
+        self.client.publish_trust(request).await.map(Response::into_inner)
     }
 
     /// Every key of the registry.
@@ -156,6 +268,56 @@ impl Operator {
     pub async fn dump(&mut self) -> anyhow::Result<DumpRegistryResponse> {
         let answer = self.client.dump_registry(DumpRegistryRequest {}).await;
         self.answered("DumpRegistry", answer)
+    }
+
+    /// How well the gateway follows the registry.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn registry_status(&mut self) -> anyhow::Result<RegistryStatusResponse> {
+        let answer = self.client.registry_status(RegistryStatusRequest {}).await;
+        self.answered("RegistryStatus", answer)
+    }
+
+    /// The gateway's table against the registry now.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn diff(&mut self) -> anyhow::Result<DiffRegistryResponse> {
+        let answer = self.client.diff_registry(DiffRegistryRequest {}).await;
+        self.answered("DiffRegistry", answer)
+    }
+
+    /// Freezes the gateway, or ends it.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn freeze(&mut self, order: FreezeRegistryRequest) -> anyhow::Result<FreezeRegistryResponse> {
+        let request = self.change(order);
+        let answer = self.client.freeze_registry(request).await;
+        self.ordered("FreezeRegistry", answer)
+    }
+
+    /// Accepts what the gateway holds back.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn accept(&mut self, order: AcceptRegistryRequest) -> anyhow::Result<AcceptRegistryResponse> {
+        let request = self.change(order);
+        let answer = self.client.accept_registry(request).await;
+        self.ordered("AcceptRegistry", answer)
+    }
+
+    /// A refused order ends the process with the code that says whose turn it is.
+    fn ordered<T>(&self, method: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
+        answer.map(Response::into_inner).map_err(|status| {
+            let text = self.refused(method, &status);
+            match Reason::of(&status) {
+                Some(Reason::FieldInvalid) => Usage(text).into(),
+                Some(Reason::RegistryFrozen) => Guarded(text).into(),
+                _ => anyhow!(text),
+            }
+        })
     }
 
     fn answered<T>(&self, method: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
@@ -179,6 +341,14 @@ pub fn footer(table: Option<&TableInfo>) -> String {
         "gateway {}, table from {source} at revision {} ({age} old), plan {}",
         table.gateway, table.revision, table.plan
     );
+    if table.frozen {
+        text.push_str(
+            "\nFROZEN: this gateway applies nothing that the registry says (`suiyue registry freeze --off`)",
+        );
+    }
+    if table.stale > 0 {
+        text.push_str(&format!("\n{} keys are held: `suiyue registry status` names them", table.stale));
+    }
     for key in &table.quarantined {
         text.push_str(&format!("\nquarantined: {}: {}", key.key, key.reason));
     }
@@ -198,6 +368,12 @@ pub struct TableDocument {
     pub age_ms: u64,
     /// Generation of the plan in force.
     pub plan: u64,
+    /// Keys that are held although the registry has them no more, or otherwise.
+    pub stale: u32,
+    /// Hash of what was applied; absent: there is no registry.
+    pub table_hash: Option<String>,
+    /// The gateway is frozen.
+    pub frozen: bool,
     /// Keys that could not be used.
     pub quarantined: Vec<QuarantinedDocument>,
 }
@@ -223,6 +399,9 @@ impl From<&TableInfo> for TableDocument {
             revision: table.revision,
             age_ms: table.age_ms,
             plan: table.plan,
+            stale: table.stale,
+            table_hash: (!table.table_hash.is_empty()).then(|| table.table_hash.clone()),
+            frozen: table.frozen,
             quarantined: quarantined.collect(),
         }
     }

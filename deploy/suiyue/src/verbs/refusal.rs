@@ -5,7 +5,7 @@
 
 use crate::load::record::code_word;
 use suiyue_proto::reason::Reason;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 /// A refused call in one line.
@@ -26,6 +26,14 @@ pub fn describe(status: &Status) -> String {
     format!("{} [{marks}]{advice}", status.message())
 }
 
+/// The status of a change: where the gateway did not answer, it may be written all the same.
+#[must_use]
+pub fn heard(status: Status) -> Status {
+    use Code::{Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
+    let unheard = matches!(status.code(), Cancelled | DeadlineExceeded | Internal | Unavailable | Unknown);
+    if unheard && Reason::of(&status).is_none() { Reason::WriteUnknown.status() } else { status }
+}
+
 /// A detail of a refusal, such as the field that it is about.
 #[must_use]
 pub fn detail(status: &Status, key: &str) -> Option<String> {
@@ -40,8 +48,23 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::NoNodeAvailable => Some("see `suiyue node list` for the health of its nodes"),
         Reason::HolderNotFound => Some("the subject comes from the region's own sign-in"),
         Reason::PolicyChanged => Some("`suiyue region describe CODE -o toml` prints the present one"),
+        Reason::NodeUnknown => {
+            Some("see `suiyue node list`; for one that is still to come name its --region")
+        }
+        Reason::EndpointUnknown => Some("`suiyue node describe NAME` lists them"),
+        Reason::IntentChanged => Some("`suiyue node describe NAME` shows the present one"),
+        Reason::StageSkipped => Some("promote it step by step, or --force"),
+        Reason::NobodyLeft => Some("--force, if that is meant"),
+        Reason::AppExists => Some("`suiyue app add --replace` changes what it may call"),
+        Reason::AppNotFound => Some("`suiyue app list` names those that there are"),
+        Reason::AppRevoked => Some("`suiyue app add --replace` gives it a new token"),
+        Reason::AppRequired => Some("--token-file FILE"),
+        Reason::ReasonRequired => Some("--reason TEXT"),
         Reason::RegistryNone => Some("ask a gateway with a [registry] in its configuration"),
-        Reason::WriteUnknown => Some("`suiyue region describe CODE` shows what stands there"),
+        Reason::RegistryFrozen => Some("`suiyue registry freeze --off`"),
+        Reason::WriteUnknown => Some(
+            "`suiyue region describe CODE`, `node describe NAME` or `app describe APP` shows what stands there",
+        ),
         _ => None,
     }
 }

@@ -297,6 +297,7 @@ pub async fn publish(flags: &Publish) -> anyhow::Result<()> {
     let record = std::fs::read(&flags.record).with_context(|| flags.record.display().to_string())?;
     shelf::decode(&record).map_err(|e| usage(format!("{}: {e}", flags.record.display())))?;
     let mut operator = Operator::connect(&flags.ask.gateways()).await?;
+    operator.on_account(&flags.account)?;
     let answer = operator.publish_trust(record).await.map_err(|status| {
         let line = operator.refused("PublishTrust", &status);
         match Reason::of(&status) {

@@ -239,6 +239,7 @@ async fn when_most_nodes_fail_together_nobody_is_ejected() {
         rebuilds: Histogram::default().read(),
         expiries: Vec::new(),
         age: None,
+        registry: None,
     };
     let text = exposition::text(scene, Format::OpenMetrics).unwrap();
     assert!(text.contains("suiyue_self_isolation 1") && text.contains("suiyue_self_isolations_total 1"));

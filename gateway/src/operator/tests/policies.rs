@@ -192,6 +192,7 @@ async fn a_policy_that_cannot_be_used_is_shown_with_the_reason() {
 async fn a_gateway_without_a_registry_says_so() {
     let mut gateway = Gateway::start().await;
     (gateway.operator.registry, gateway.operator.followed) = (None, None);
+    gateway.operator.audit = None;
     refused(gateway.set(of_guangzhou(fifty_fifty())).await, Reason::RegistryNone, &[]);
     assert!(gateway.describe(440_100).await.unwrap().policy_in_force);
 }
@@ -270,8 +271,10 @@ impl Registry for Fateful {
 async fn a_write_is_what_the_registry_says_it_is() {
     let answer = async |fate| {
         let mut gateway = Gateway::start().await;
-        gateway.operator.registry =
-            Some(Arc::new(Fateful(gateway.registry.clone(), fate, AtomicBool::new(false))));
+        let fateful: Arc<dyn Registry> =
+            Arc::new(Fateful(gateway.registry.clone(), fate, AtomicBool::new(false)));
+        gateway.operator.audit = Some(Audit::new(fateful.clone(), Prefix::default(), "gw-1"));
+        gateway.operator.registry = Some(fateful);
         gateway.set(of_guangzhou(fifty_fifty())).await
     };
     refused(answer(Fate::Overtaken).await, Reason::PolicyChanged, &[("expected_revision", "0")]);

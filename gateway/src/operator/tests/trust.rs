@@ -28,6 +28,12 @@ async fn a_record_is_published_once_and_never_set_back() {
     gateway.until(|_| !trust.roll().provinces().is_empty()).await;
     assert_eq!(publish(&gateway, &two).await, Ok((2, true)));
     assert_eq!(publish(&gateway, &one).await, Err(Reason::TrustOlder));
+    let audited = gateway.audited().await;
+    let told =
+        |at: usize| (audited[at].method.as_str(), audited[at].key.as_str(), audited[at].after.as_str());
+    assert_eq!(audited.len(), 2, "{audited:?}");
+    assert_eq!((told(0).0, told(0).1), ("PublishTrust", "trust/44"));
+    assert!(told(1).2.contains("serial=2") && audited[1].before.contains("serial=1"), "{audited:?}");
     let other_two = realm.record(|trust| (trust.serial, trust.code_prefixes) = (2, vec!["4401".to_owned()]));
     assert_eq!(publish(&gateway, &other_two).await, Err(Reason::TrustOlder));
 }

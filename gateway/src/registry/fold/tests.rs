@@ -40,6 +40,7 @@ impl Store {
             incarnation: 5,
             report: Some(v1::Report { ready, draining: false }),
             gateway: "gw-1".to_owned(),
+            written_unix_ms: 0,
             signed: None,
         };
         self.put(&format!("nodes/{node}/live/{endpoint}"), &live)
@@ -416,4 +417,47 @@ fn a_thousand_nodes_fold() {
     let second = fold.table(&store.0, 2);
     println!("first {:?}, again {:?}, {} nodes", middle - start, middle.elapsed(), second.nodes.len());
     assert_eq!((first.nodes.len(), second.nodes.len()), (1000, 1000));
+}
+
+fn app(token: u8) -> v1::AppGrant {
+    v1::AppGrant {
+        token_sha256: vec![token; 32].into(),
+        methods: vec!["a.B/*".to_owned()],
+        regions: vec!["*".to_owned()],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn apps_become_grants_and_bad_ones_may_call_nothing() {
+    let nowhere = v1::AppGrant { regions: Vec::new(), ..app(3) };
+    let store = Store::default()
+        .put("apps/second", &app(1))
+        .put("apps/first", &app(1))
+        .put("apps/nowhere", &nowhere)
+        .raw("apps/odd", "\u{1}");
+    let quarantined = [
+        ("apps/first", "token or certificate of the app second"),
+        ("apps/nowhere", "regions: count_out_of_range"),
+        ("apps/odd", "cannot be decoded"),
+    ];
+    let mut table = store.fold();
+    table.quarantined.sort_by(|a, b| a.key.cmp(&b.key));
+    for ((key, reason), found) in quarantined.iter().zip(&table.quarantined) {
+        assert!(found.key.ends_with(key) && found.reason.contains(reason), "{found:?}");
+    }
+    assert_eq!(table.apps.all().map(|grant| &*grant.app).collect::<Vec<_>>(), ["second"]);
+}
+
+#[test]
+fn grants_stay_the_same_while_no_app_changes() {
+    let mut fold = Fold::new(Prefix::default(), Table::default(), Source::Etcd);
+    let store = Store::default().put("apps/gate", &app(1));
+    let first = fold.table(&store.0, 5).apps;
+    let store = store.node(440_100, "suikang");
+    assert!(Arc::ptr_eq(&first, &fold.table(&store.0, 6).apps));
+    let store = store.put("apps/gate", &app(2));
+    let second = fold.table(&store.0, 7).apps;
+    assert!(!Arc::ptr_eq(&first, &second) && second.of_token(crate::apps::token::Hash([2; 32])).is_some());
+    assert_eq!(fold.table(&Entries::new(), 8).apps.all().count(), 0);
 }

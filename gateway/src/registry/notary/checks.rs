@@ -64,8 +64,8 @@ impl Notary {
             Part::Spec => self.spec(&entry.value, id, good),
             Part::Keys => self.keys(&entry.value, id, good),
             Part::Live(endpoint) => self.live(&entry.value, id, endpoint, good),
-            // Operators' orders are not signed by nodes.
-            Part::Intent => Err("an intent is not signed".to_owned()),
+            // Operators' orders are not signed by nodes, and a goodbye makes no route.
+            Part::Intent | Part::Gone(_) => Err("nobody signs it".to_owned()),
         };
         outcome.map(|(judged, complaint)| (Judged { revision: entry.mod_revision, ..judged }, complaint))
     }
@@ -170,6 +170,7 @@ impl Notary {
             incarnation: declared.incarnation,
             report: live.report,
             gateway: live.gateway,
+            written_unix_ms: live.written_unix_ms,
             signed: None,
         };
         let value = value.encode_to_vec().into();

@@ -139,6 +139,7 @@ fn live(signer: &Signer, region: u32, name: &str, address: &str) -> Vec<u8> {
         incarnation: 7,
         report: Some(v1::Report { ready, draining: false }),
         gateway: "gw-1".to_owned(),
+        written_unix_ms: 0,
         signed: Some(signer.sign(Kind::Endpoint, &declared)),
     }
     .encode_to_vec()

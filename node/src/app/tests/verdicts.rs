@@ -147,3 +147,11 @@ async fn a_batch_is_answered_in_order() {
     assert_eq!(answer.served.unwrap().freshness(), Freshness::Authoritative);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_code_of_another_system_is_not_called_a_forgery() {
+    let mut node = Node::start(&format!("foreign_code_prefixes = [\"GZ2020:\"]\n{SUIKANG}")).await;
+    check(&node.verify("GZ2020:12").await.unwrap(), Verdict::Unknown, &[VerdictReason::KeyUnknown]);
+    check(&node.verify("XX2020:12").await.unwrap(), Verdict::Deny, &[VerdictReason::SignatureInvalid]);
+    node.stop().await;
+}

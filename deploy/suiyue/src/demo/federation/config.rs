@@ -25,7 +25,8 @@ pub(super) fn gateway(flags: &cli::Demo, tokens: &Tokens) -> String {
     }
     let ramp = script::ramp(Duration::from_secs(u64::from(flags.seconds)));
     let _ = writeln!(text, "\n[health]\nramp_s = {:.3}", ramp.as_secs_f64());
-    text.push_str("\n[registry]\n");
+    // Its own callers, and those of `--hold`, are nobody.
+    text.push_str("\n[apps]\nanonymous = \"allow\"\n\n[registry]\n");
     match &flags.etcd {
         None => text.push_str("kind = \"embedded\"\n"),
         Some(address) => {
@@ -97,5 +98,6 @@ mod tests {
         let table = read(Some("127.0.0.1:2379"));
         assert_eq!(table["registry"]["endpoints"][0].as_str(), Some("http://127.0.0.1:2379"));
         assert_eq!(table["join"].as_array().unwrap().len(), 4);
+        assert_eq!(table["apps"]["anonymous"].as_str(), Some("allow"));
     }
 }

@@ -108,13 +108,13 @@ impl From<&DescribeRegionResponse> for Document {
 }
 
 /// Candidates of one class.
-pub(super) fn candidates(routes: &[ClassRoute], class: i32) -> Vec<Candidate> {
+pub(in crate::verbs) fn candidates(routes: &[ClassRoute], class: i32) -> Vec<Candidate> {
     let route = routes.iter().find(|route| route.class == class);
     route.into_iter().flat_map(|route| &route.candidates).map(Candidate::from).collect()
 }
 
 /// The word of a class.
-pub(super) fn word(class: i32) -> String {
+pub(in crate::verbs) fn word(class: i32) -> String {
     Class::of(class).map_or_else(|| class.to_string(), |class| class.as_str().to_owned())
 }
 
@@ -194,7 +194,7 @@ fn classes(document: &Document) -> comfy_table::Table {
 }
 
 /// `suikang 50.0 % (policy), yuekang 50.0 % (policy)`.
-pub(super) fn goes_to(candidates: &[Candidate]) -> String {
+pub(in crate::verbs) fn goes_to(candidates: &[Candidate]) -> String {
     let open = candidates.iter().filter(|candidate| candidate.share > 0.0);
     let open = open.map(|c| format!("{} {} ({})", c.node, percent(c.share), c.reason)).collect::<Vec<_>>();
     if open.is_empty() { "nobody".to_owned() } else { open.join(", ") }

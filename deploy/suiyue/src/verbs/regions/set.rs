@@ -24,7 +24,7 @@ use suiyue_proto::{
     reason::Reason,
     v1::{SetRegionPolicyRequest, SetRegionPolicyResponse},
 };
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// The document of `region set -o json`; the fields are those of `SetRegionPolicyResponse`.
 #[derive(Debug, Serialize)]
@@ -88,6 +88,7 @@ pub async fn set(flags: &SetPolicy) -> anyhow::Result<()> {
         return Err(Usage(format!("{place}: region: the file is of {other}, not of {region}")).into());
     }
     let mut operator = Operator::connect(&flags.ask.gateways()).await?;
+    operator.on_account(&flags.account)?;
     let expected_revision = match policy.revision {
         Some(revision) => revision,
         None => operator.describe(region).await?.policy_revision,
@@ -100,7 +101,7 @@ pub async fn set(flags: &SetPolicy) -> anyhow::Result<()> {
         allow_unregistered: flags.allow_unregistered,
     };
     let answer = operator.set_policy(asked).await.map_err(|status| {
-        let status = if flags.dry_run { status } else { heard(status) };
+        let status = if flags.dry_run { status } else { refusal::heard(status) };
         refused(&operator, &status, &text)
     })?;
     let document = Document::new(&answer, flags.dry_run);
@@ -108,13 +109,6 @@ pub async fn set(flags: &SetPolicy) -> anyhow::Result<()> {
         return output::json(&document);
     }
     output::line(&format!("{}{}", told(&document), footer(answer.table.as_ref())))
-}
-
-/// The gateway did not answer: the policy may be written all the same.
-fn heard(status: Status) -> Status {
-    use Code::{Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
-    let unheard = matches!(status.code(), Cancelled | DeadlineExceeded | Internal | Unavailable | Unknown);
-    if unheard && Reason::of(&status).is_none() { Reason::WriteUnknown.status() } else { status }
 }
 
 /// Exit code 3 where the gateway looked at the file and refused, with the line of the field.
@@ -132,7 +126,10 @@ fn refused(operator: &Operator, status: &Status, text: &Text) -> anyhow::Error {
             | Reason::RegionNotRouted
             | Reason::RegionUnknown
             | Reason::RegionRetired
-            | Reason::RegistryNone,
+            | Reason::RegistryNone
+            | Reason::ReasonRequired
+            | Reason::RoleInsufficient
+            | Reason::AuditBroken,
         ) => Guarded(line).into(),
         _ => anyhow!(line),
     }
@@ -171,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_gateway_that_does_not_answer_may_have_written() {
-        let check = |status: Status, expected| assert_eq!(Reason::of(&heard(status)), expected);
+        let check = |status: Status, expected| assert_eq!(Reason::of(&refusal::heard(status)), expected);
         // What the client itself says when its ten seconds are over.
         check(Status::cancelled("Timeout expired"), Some(Reason::WriteUnknown));
         check(Status::unavailable("connection reset"), Some(Reason::WriteUnknown));
