@@ -5,6 +5,7 @@
 
 use crate::{
     control::Snapshots,
+    identity::Trust,
     registry::follow,
     table::Source,
     telemetry::{
@@ -30,6 +31,8 @@ pub struct Admin {
     pub snapshots: Snapshots,
     /// The registry as last heard of; `None` for a gateway without one.
     pub followed: Option<follow::Status>,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
     /// The gateway drains.
     pub draining: CancellationToken,
 }
@@ -90,6 +93,7 @@ impl Admin {
             metrics: self.metrics.clone(),
             snapshot: self.snapshots.current(),
             rebuilds: self.snapshots.rebuilds.read(),
+            expiries: self.trust.as_ref().map_or_else(Vec::new, Trust::expiries),
             age: self.followed.as_ref().and_then(|followed| followed.freshness().age()),
             registry: self.followed.as_ref().map(exposition::Following::from),
         };

@@ -11,6 +11,7 @@ mod meters;
 mod ramp;
 
 use crate::{
+    identity::Trust,
     plan::{self, Inputs, News, Now, Previous, Signals},
     snapshot::Snapshot,
     table::Table,
@@ -116,6 +117,8 @@ pub struct Setup {
     /// When the registry last said that the table is true, in milliseconds since 1970; `i64::MAX` where
     /// there is none.
     pub heard_ms: Arc<AtomicI64>,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
 }
 
 impl Control {
@@ -129,7 +132,7 @@ impl Control {
             tables: setup.tables,
             publisher,
             history,
-            fleet: Fleet::new(setup.workers, setup.ramp, setup.metrics.clone()),
+            fleet: Fleet::new(setup.workers, setup.ramp, setup.metrics.clone()).trusting(setup.trust),
             meters: Meters::new(setup.workers),
             metrics: setup.metrics,
             gateways: setup.gateways,
@@ -254,6 +257,7 @@ mod tests {
             ready: vec![(code, 0)],
             draining: false,
             check: Check::None,
+            identity: None,
         };
         let node = Node {
             name: "suikang".into(),
@@ -279,6 +283,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(1)),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+            trust: None,
         });
         let code = Code::new(440_100).unwrap();
         let mut now = Instant::now();

@@ -16,5 +16,6 @@ mod lost;
 mod neighbour;
 mod refusing;
 mod registry;
+mod rotations;
 mod scene;
 mod storm;

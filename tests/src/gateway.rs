@@ -6,6 +6,7 @@
 use crate::{client, eventually::eventually, process::Process, programs};
 use anyhow::{Context as _, bail, ensure};
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
+use suiyue_proto::identity::Identity;
 use suiyue_proto::v1::{
     Class, DiffRegistryRequest, DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health,
     ListNodesRequest, ListNodesResponse, NodeInfo, RegistryStatusRequest, RegistryStatusResponse,
@@ -13,7 +14,7 @@ use suiyue_proto::v1::{
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 /// What a gateway is started with.
 #[derive(Debug, Clone)]
@@ -24,6 +25,7 @@ pub struct Builder {
     ramp_s: u32,
     top: String,
     tables: String,
+    operator: Option<Identity>,
     anonymous: &'static str,
 }
 
@@ -66,6 +68,13 @@ impl Builder {
         self
     }
 
+    /// The registry is what this section says.
+    #[must_use]
+    pub fn registry(mut self, section: &str) -> Self {
+        section.clone_into(&mut self.registry);
+        self
+    }
+
     /// The registry lives inside this gateway.
     #[must_use]
     pub fn embedded(mut self) -> Self {
@@ -99,6 +108,13 @@ impl Builder {
     pub fn toml(mut self, tables: &str) -> Self {
         self.tables.push_str(tables);
         self.tables.push('\n');
+        self
+    }
+
+    /// It is asked with this certificate, over TLS.
+    #[must_use]
+    pub fn operated_by(mut self, operator: Identity) -> Self {
+        self.operator = Some(operator);
         self
     }
 
@@ -162,6 +178,7 @@ impl Gateway {
             ramp_s: 0,
             top: String::new(),
             tables: String::new(),
+            operator: None,
             anonymous: "allow",
         }
     }
@@ -203,7 +220,14 @@ impl Gateway {
     /// # Errors
     /// When the control port does not answer.
     pub async fn operator(&self) -> anyhow::Result<OperatorServiceClient<Channel>> {
-        Ok(OperatorServiceClient::new(client::channel(self.control).await?))
+        let channel = match &self.builder.operator {
+            None => client::channel(self.control).await?,
+            Some(own) => {
+                let endpoint = Endpoint::from_shared(format!("http://{}", self.control))?;
+                suiyue_node::identity::connect(own, endpoint).await?
+            }
+        };
+        Ok(OperatorServiceClient::new(channel))
     }
 
     /// All nodes as this gateway sees them.

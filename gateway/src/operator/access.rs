@@ -50,6 +50,7 @@ pub(super) const RULES: &[(&str, Role, Does)] = &[
     ("ExplainRoute", Role::Viewer, Does::Tells),
     ("DumpRegistry", Role::Viewer, Does::Tells),
     ("SetNodeIntent", Role::Operator, Does::Changes),
+    ("PublishTrust", Role::Operator, Does::Changes),
     ("ListApps", Role::Viewer, Does::Tells),
     ("SetApp", Role::Operator, Does::Changes),
     ("RotateApp", Role::Operator, Does::Changes),

@@ -19,6 +19,11 @@ pub(super) fn encode(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
     page.gauges("suiyue_build_info", "The version that runs; always 1", build)?;
     encode_table(page, scene)?;
     encode_nodes(page, &scene.snapshot)?;
+    let now = suiyue_proto::identity::files::now();
+    let left = scene.expiries.iter().map(|(id, end)| ([("identity", id.as_str())], (end - now) as f64));
+    let help = "Time until a certificate ends: the gateway's own, of every node the first, of every \
+                province's authorities the first; below 0 it is over";
+    page.gauges("suiyue_identity_expiry_seconds", help, left)?;
     let metrics = &scene.metrics;
     let open: usize = metrics.connections.iter().map(|n| n.load(Relaxed)).sum();
     page.gauge("suiyue_connections", "Downstream connections open now", open as f64)?;
