@@ -216,7 +216,7 @@ impl Config {
             subjects: subjects(&source, &file)?,
             registry,
             join: nodes::join(&source, &file)?,
-            table: nodes::table(&source, &file)?,
+            table: nodes::table(&source, &file, trust.as_ref())?,
             tls: nodes::tls(&source, &file)?,
             trust,
             limits: limits(&source, &file)?,
