@@ -80,7 +80,7 @@ async fn twenty_rolling_restarts_under_load_cost_no_call() -> anyhow::Result<()>
     let mut load = Command::new(programs::suiyue());
     load.args(["load", "--server", &servers.join(","), "--rate", &RATE.to_string()])
         .args(["--regions", "440100", "--holders", &HOLDERS.to_string(), "--seed", &SEED.to_string()])
-        .args(["--seconds", "3600", "-o", "json"])
+        .args(["--mix", "show=40,scan=60", "--seconds", "3600", "-o", "json"])
         .stdout(Stdio::piped());
     let load = Driver(Some(load.spawn()?));
     for number in 0..RESTARTS {
