@@ -33,8 +33,6 @@ pub struct Admin {
     pub followed: Option<follow::Status>,
     /// How certificates are judged; `None`: there are none.
     pub trust: Option<Trust>,
-    /// A registry is configured: before it was read, only static nodes can be served.
-    pub has_registry: bool,
     /// The gateway drains.
     pub draining: CancellationToken,
 }
@@ -130,8 +128,7 @@ impl Admin {
         if snapshot.generation == 0 {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "waiting for a table\n".into());
         }
-        let unread = self.has_registry && snapshot.table.source == Source::Static;
-        if unread && snapshot.table.nodes.is_empty() {
+        if snapshot.table.source == Source::Awaited && snapshot.table.nodes.is_empty() {
             let waiting = self.followed.as_ref().and_then(follow::Status::waiting);
             let waiting = waiting.unwrap_or_else(|| "it has not been read yet".to_owned());
             let text = format!("waiting for the registry: {waiting}\n");

@@ -34,6 +34,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// At the start connections are taken after this time, at the latest, also while the registry is silent.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Health says NOT_SERVING for this long before connections are told to leave.
 const NOTICE: Duration = Duration::from_secs(2);
 /// Calls in flight may go on for this long after that.
@@ -202,8 +204,6 @@ impl Bound {
         tasks.spawn(controller.run(stages.ended.clone()));
         if let Some(joined) = &joined {
             tasks.spawn(federation::watch(joined.followed.clone(), gateways, heard_ms, stages.ended.clone()));
-        }
-        if let Some(joined) = &joined {
             tasks.spawn(federation::remember(&config, joined, metrics.audit.clone(), stages.ended.clone()));
         }
         let operator = services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone());
@@ -221,10 +221,12 @@ impl Bound {
         let outlet = outlet.transpose().map_err(Error::Worker)?;
         let draining = shutdown.clone();
         let trust = config.trust.clone();
-        let page = Admin { metrics: metrics.clone(), snapshots, followed, trust, has_registry, draining };
+        let page =
+            Admin { metrics: metrics.clone(), snapshots: snapshots.clone(), followed, trust, draining };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
-        let accept =
-            listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());
+        let closing = stages.closing.clone();
+        let dealing = listener::accept(data, workers.deal, metrics, config.limits.connections, closing);
+        let accept = once_known(snapshots, stages.closing.clone(), dealing);
         tracing::info!(id = %config.id, data = %addresses.data, control = %addresses.control,
             admin = %addresses.admin, workers = config.workers, anonymous = config.anonymous.as_str(),
             "gateway serves");
@@ -235,6 +237,13 @@ impl Bound {
         tracing::info!("gateway has ended");
         if broken { Err(Error::Broken) } else { Ok(()) }
     }
+}
+
+/// Connections wait in the kernel's queue: who has read nothing could only refuse their calls.
+async fn once_known(snapshots: Snapshots, closing: CancellationToken, dealing: impl Future<Output = ()>) {
+    let known = tokio::time::timeout(PATIENCE, snapshots.known());
+    let _ = closing.run_until_cancelled(known).await;
+    dealing.await;
 }
 
 /// Reads certificates again when their files change, for as long as the gateway lives.

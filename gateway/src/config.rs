@@ -19,7 +19,7 @@ use crate::{
     identity::Trust,
     registry::keys::{Prefix, is_name},
     subject,
-    table::Table,
+    table::{self, Table},
     trace,
 };
 use std::{
@@ -204,6 +204,8 @@ impl Config {
             return Err(source.invalid(&span, "control", problem));
         }
         let registry = registry(&source, &file, overrides)?;
+        let known = registry.kind == Kind::None;
+        let origin = if known { table::Source::Static } else { table::Source::Awaited };
         Ok(Self {
             anonymous: apps::anonymous(&source, &file.apps, registry.kind != Kind::None)?.into(),
             id: id(&source, &file, overrides, trust.as_ref())?,
@@ -216,7 +218,7 @@ impl Config {
             subjects: subjects(&source, &file)?,
             registry,
             join: nodes::join(&source, &file)?,
-            table: nodes::table(&source, &file, trust.as_ref())?,
+            table: Table { source: origin, ..nodes::table(&source, &file, trust.as_ref())? },
             tls: nodes::tls(&source, &file)?,
             trust,
             limits: limits(&source, &file)?,

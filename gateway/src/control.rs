@@ -56,6 +56,12 @@ impl Snapshots {
         self.current.borrow().clone()
     }
 
+    /// Waits for a snapshot that knows the federation. Cancel safe.
+    pub async fn known(&self) {
+        // Without a control task nothing will come any more, and the gateway ends.
+        let _ = self.current.clone().wait_for(|snapshot| snapshot.is_known()).await;
+    }
+
     /// Follows the snapshots, for a worker.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {

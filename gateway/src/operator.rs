@@ -251,6 +251,7 @@ impl Operator {
             gateway: self.gateway.clone(),
             source: match table.source {
                 Source::Static => v1::TableSource::Static,
+                Source::Awaited => v1::TableSource::Awaited,
                 Source::Etcd => v1::TableSource::Etcd,
                 Source::Embedded => v1::TableSource::Embedded,
                 Source::LastKnownGood => v1::TableSource::LastKnownGood,

@@ -19,9 +19,11 @@ use suiyue_proto::{
 /// Where a table comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
-    /// The configuration only: no registry, or none heard of yet.
+    /// The configuration: there is no registry.
     #[default]
     Static,
+    /// The configuration only: the registry has not been heard of yet, nor is there a copy of it.
+    Awaited,
     /// etcd.
     Etcd,
     /// The registry inside this process.

@@ -348,7 +348,8 @@ async fn keep(weak: Weak<Pool>) {
                     pool.down.set(true);
                     pool.opened.notify_waiters();
                 }
-                pause(&pool.vitals, rest).await;
+                // A passing check ends no such rest: a peer that accepts and closes passes checks by TCP.
+                tokio::time::sleep(rest).await;
                 continue;
             }
             match timeout(CONNECT_LIMIT, connect(&pool)).await {
@@ -419,7 +420,7 @@ fn rest(run: u32) -> Duration {
     (BACKOFF_MIN * (1 << run.min(6))).min(BACKOFF_MAX)
 }
 
-/// Waits before the next connect, but not for long once a health check passed.
+/// Waits after a connect that failed, but not for long once a health check passed.
 async fn pause(vitals: &Vitals, backoff: Duration) {
     let end = tokio::time::Instant::now() + backoff;
     while tokio::time::Instant::now() < end {

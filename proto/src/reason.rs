@@ -60,6 +60,7 @@ reasons! {
     TimeoutMalformed = "TIMEOUT_MALFORMED", InvalidArgument, "the metadata grpc-timeout is malformed";
     RequestIncomplete = "REQUEST_INCOMPLETE", DeadlineExceeded, "the request message did not arrive in time";
     // Can anybody answer?
+    FederationUnknown = "FEDERATION_UNKNOWN", Unavailable, "this gateway has not heard of the registry since it started: call another one, or again later";
     NoNodeAvailable = "NO_NODE_AVAILABLE", Unavailable, "no node of this region can answer at present";
     UpstreamLost = "UPSTREAM_LOST", Unavailable, "the node was lost before it answered; the call may have been executed";
     UpstreamProtocol = "UPSTREAM_PROTOCOL", Internal, "the node broke the protocol";

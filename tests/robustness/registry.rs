@@ -77,6 +77,7 @@ impl Scene {
     fn expect_restored(&mut self) {
         for gateway in &mut self.gateways {
             gateway.process.expect("restored or replaced");
+            gateway.process.expect("does not continue the one that was seen here");
         }
     }
 

@@ -44,6 +44,7 @@ fn encode_table(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
     let table = &scene.snapshot.table;
     let sources = [
         ("static", Source::Static),
+        ("awaited", Source::Awaited),
         ("etcd", Source::Etcd),
         ("embedded", Source::Embedded),
         ("last_known_good", Source::LastKnownGood),
