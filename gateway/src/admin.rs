@@ -5,6 +5,7 @@
 
 use crate::{
     control::Snapshots,
+    identity::Trust,
     registry::follow,
     table::Source,
     telemetry::{
@@ -17,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Write as _, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +31,8 @@ pub struct Admin {
     pub snapshots: Snapshots,
     /// The registry as last heard of; `None` for a gateway without one.
     pub followed: Option<follow::Status>,
-    /// A registry is configured: before it was read, only static nodes can be served.
-    pub has_registry: bool,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
     /// The gateway drains.
     pub draining: CancellationToken,
 }
@@ -92,7 +93,9 @@ impl Admin {
             metrics: self.metrics.clone(),
             snapshot: self.snapshots.current(),
             rebuilds: self.snapshots.rebuilds.read(),
+            expiries: self.trust.as_ref().map_or_else(Vec::new, Trust::expiries),
             age: self.followed.as_ref().and_then(|followed| followed.freshness().age()),
+            registry: self.followed.as_ref().map(exposition::Following::from),
         };
         let Ok(text) = exposition::text(scene, format) else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "the numbers cannot be written\n".into());
@@ -105,23 +108,31 @@ impl Admin {
 
     fn ready(&self) -> Response<Full<Bytes>> {
         let snapshot = self.snapshots.current();
-        let state = format!(
-            "plan {} from {:?} at revision {}, {} nodes\n",
+        let mut state = format!(
+            "plan {} from {:?} at revision {}, {} nodes",
             snapshot.generation,
             snapshot.table.source,
             snapshot.table.revision,
             snapshot.table.nodes.len()
         );
+        if let Some(age) = self.followed.as_ref().and_then(|followed| followed.freshness().age()) {
+            let _ = write!(state, ", {} s old", age.as_secs());
+        }
+        for alarm in self.followed.iter().flat_map(follow::Status::alarms) {
+            let _ = write!(state, "; {}: {}", alarm.word, alarm.text);
+        }
+        state.push('\n');
         if self.draining.is_cancelled() {
             return plain(StatusCode::SERVICE_UNAVAILABLE, format!("draining: {state}"));
         }
         if snapshot.generation == 0 {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "waiting for a table\n".into());
         }
-        let unread = self.has_registry && snapshot.table.source == Source::Static;
-        if unread && snapshot.table.nodes.is_empty() {
-            let text = "waiting for the registry: it has not been read yet\n";
-            return plain(StatusCode::SERVICE_UNAVAILABLE, text.into());
+        if snapshot.table.source == Source::Awaited && snapshot.table.nodes.is_empty() {
+            let waiting = self.followed.as_ref().and_then(follow::Status::waiting);
+            let waiting = waiting.unwrap_or_else(|| "it has not been read yet".to_owned());
+            let text = format!("waiting for the registry: {waiting}\n");
+            return plain(StatusCode::SERVICE_UNAVAILABLE, text);
         }
         plain(StatusCode::OK, format!("ready: {state}"))
     }

@@ -11,6 +11,7 @@ mod meters;
 mod ramp;
 
 use crate::{
+    identity::Trust,
     plan::{self, Inputs, News, Now, Previous, Signals},
     snapshot::Snapshot,
     table::Table,
@@ -53,6 +54,12 @@ impl Snapshots {
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         self.current.borrow().clone()
+    }
+
+    /// Waits for a snapshot that knows the federation. Cancel safe.
+    pub async fn known(&self) {
+        // Without a control task nothing will come any more, and the gateway ends.
+        let _ = self.current.clone().wait_for(|snapshot| snapshot.is_known()).await;
     }
 
     /// Follows the snapshots, for a worker.
@@ -110,6 +117,8 @@ pub struct Setup {
     /// When the registry last said that the table is true, in milliseconds since 1970; `i64::MAX` where
     /// there is none.
     pub heard_ms: Arc<AtomicI64>,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
 }
 
 impl Control {
@@ -123,7 +132,7 @@ impl Control {
             tables: setup.tables,
             publisher,
             history,
-            fleet: Fleet::new(setup.workers, setup.ramp, setup.metrics.clone()),
+            fleet: Fleet::new(setup.workers, setup.ramp, setup.metrics.clone()).trusting(setup.trust),
             meters: Meters::new(setup.workers),
             metrics: setup.metrics,
             gateways: setup.gateways,
@@ -248,6 +257,7 @@ mod tests {
             ready: vec![(code, 0)],
             draining: false,
             check: Check::None,
+            identity: None,
         };
         let node = Node {
             name: "suikang".into(),
@@ -273,6 +283,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(1)),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+            trust: None,
         });
         let code = Code::new(440_100).unwrap();
         let mut now = Instant::now();

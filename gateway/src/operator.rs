@@ -12,8 +12,10 @@ mod dump;
 mod explain;
 mod intents;
 mod policies;
+mod registry;
 mod routes;
 mod swap;
+mod trust;
 mod what_if;
 
 use crate::{
@@ -21,6 +23,7 @@ use crate::{
     audit::{Audit, actor::Deed},
     control::Snapshots,
     health::State,
+    identity::Trust,
     plan,
     registry::{Registry, follow::Status as Followed, keys::Prefix},
     snapshot::Snapshot,
@@ -49,6 +52,8 @@ pub struct Operator {
     pub registry: Option<Arc<dyn Registry>>,
     /// Where the registry's keys begin.
     pub prefix: Prefix,
+    /// How certificates and records are judged; `None`: there are none.
+    pub trust: Option<Trust>,
     /// What subjects are hashed with.
     pub subjects: subject::Key,
     /// What writes changes with their entries; `None` for a gateway without a registry.
@@ -184,14 +189,57 @@ impl OperatorService for Operator {
         self.set_intent(&deed, request.into_inner()).await.map(Response::new)
     }
 
+    async fn publish_trust(
+        &self,
+        request: Request<v1::PublishTrustRequest>,
+    ) -> Result<Response<v1::PublishTrustResponse>, Status> {
+        let deed = deed(&request, "PublishTrust");
+        self.publish(&deed, request.into_inner()).await.map(Response::new)
+    }
+
     async fn dump_registry(
         &self,
         _: Request<v1::DumpRegistryRequest>,
     ) -> Result<Response<v1::DumpRegistryResponse>, Status> {
         let entries = self.followed.as_ref().map_or_else(Vec::new, Followed::entries);
-        let entries = entries.iter().map(|entry| dump::text(&self.prefix, entry)).collect();
+        let held = self.followed.as_ref().map(Followed::held).unwrap_or_default();
+        let stale = |entry: v1::RegistryEntry| {
+            let stale = held.contains_key(&entry.key);
+            v1::RegistryEntry { stale, ..entry }
+        };
+        let entries = entries.iter().map(|entry| stale(dump::text(&self.prefix, entry))).collect();
         let table = Some(self.table_info(&self.snapshots.current()));
         Ok(Response::new(v1::DumpRegistryResponse { table, entries }))
+    }
+
+    async fn registry_status(
+        &self,
+        _: Request<v1::RegistryStatusRequest>,
+    ) -> Result<Response<v1::RegistryStatusResponse>, Status> {
+        self.following().map(Response::new)
+    }
+
+    async fn diff_registry(
+        &self,
+        _: Request<v1::DiffRegistryRequest>,
+    ) -> Result<Response<v1::DiffRegistryResponse>, Status> {
+        self.diff().await.map(Response::new)
+    }
+
+    async fn freeze_registry(
+        &self,
+        request: Request<v1::FreezeRegistryRequest>,
+    ) -> Result<Response<v1::FreezeRegistryResponse>, Status> {
+        let deed = deed(&request, "FreezeRegistry");
+        self.freeze(&deed, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn accept_registry(
+        &self,
+        request: Request<v1::AcceptRegistryRequest>,
+    ) -> Result<Response<v1::AcceptRegistryResponse>, Status> {
+        let deed = deed(&request, "AcceptRegistry");
+        self.accept(&deed, request.get_ref()).await.map(Response::new)
     }
 }
 
@@ -203,14 +251,19 @@ impl Operator {
             gateway: self.gateway.clone(),
             source: match table.source {
                 Source::Static => v1::TableSource::Static,
+                Source::Awaited => v1::TableSource::Awaited,
                 Source::Etcd => v1::TableSource::Etcd,
                 Source::Embedded => v1::TableSource::Embedded,
                 Source::LastKnownGood => v1::TableSource::LastKnownGood,
+                Source::Peer => v1::TableSource::Peer,
             }
             .into(),
             revision: table.revision,
             age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             plan: snapshot.generation,
+            stale: self.followed.as_ref().map_or(0, |f| u32::try_from(f.held().len()).unwrap_or(u32::MAX)),
+            table_hash: table.hash.clone(),
+            frozen: self.followed.as_ref().is_some_and(|followed| followed.frozen().is_some()),
             quarantined: table
                 .quarantined
                 .iter()
@@ -274,6 +327,7 @@ fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
             health_age_ms: since.map_or(0, |at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
             ready: endpoint.ready.iter().map(|(code, _)| code.get()).collect(),
             in_flight: vitals.map_or(0, |vitals| vitals.in_flight()),
+            stale: snapshot.table.stale.contains(&(node.name.clone(), endpoint.name.clone())),
         }
     });
     v1::NodeInfo {

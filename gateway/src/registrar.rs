@@ -13,22 +13,33 @@
 //!                                                         next gateway to take over
 //! ```
 //!
+//! A goodbye leaves a mark beside the entry that it deletes, so that nobody takes the absence for a loss
+//! ([`crate::registry::guard`]).
+//!
 //! The registrar only writes. What it wrote reaches the table through the registry's watch, in this
 //! gateway as in every other.
 
 mod admission;
+mod holders;
 mod lease;
 mod record;
 mod session;
+mod signed;
 
 use crate::{
+    identity::{Peer, Trust, complaints::Complaints},
     registry::{Registry, keys::Prefix},
     table::Table,
 };
-use admission::Doorkeeper;
+use admission::{Credentials, Doorkeeper};
 use futures_util::{StreamExt as _, stream::BoxStream};
-use session::{Session, Sessions};
-use std::{fmt, sync::Arc, time::Duration};
+use holders::Sessions;
+use session::Session;
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use suiyue_proto::{
     reason::Reason,
     region::Code,
@@ -38,7 +49,7 @@ use suiyue_proto::{
         registry_service_server::{RegistryService, RegistryServiceServer},
     },
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
@@ -47,6 +58,9 @@ use tonic::{Request, Response, Status, Streaming};
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a message that are taken at most: a descriptor set of 1 MiB and its company.
 const MAX_MESSAGE: usize = 2 << 20;
+/// Registrations that are written at the same time: a thousand nodes that come back together must not
+/// make each other late.
+const WRITES: usize = 32;
 /// Messages to one node that may wait for it to read.
 const QUEUE: usize = 8;
 
@@ -59,8 +73,12 @@ pub struct Settings {
     pub gateway_id: String,
     /// Where its control port is reached.
     pub control_address: String,
+    /// Where its admin port is reached.
+    pub admin_address: String,
     /// Join tokens: who has one speaks for the region and, of a province, for the regions below it.
     pub tokens: Vec<(Code, String)>,
+    /// How certificates are judged; `None`: the control port takes none.
+    pub trust: Option<Trust>,
     /// How long an entry outlives its gateway or its stream; 15 s.
     pub lease_ttl: Duration,
     /// How often a node must be heard of; 3 s. Three of them without a word break the stream.
@@ -89,7 +107,11 @@ struct Shared {
     /// Verifying keys of the federation; changes only when they do.
     keys: watch::Sender<Arc<FederationKeys>>,
     lease: lease::Current,
+    departures: lease::Departures,
+    /// Registrations that are written at the same time.
+    writing: Semaphore,
     sessions: Sessions,
+    complaints: Complaints,
     /// Owns the session tasks.
     tasks: TaskTracker,
     /// This gateway is finishing.
@@ -109,7 +131,10 @@ impl Registrar {
             tables,
             keys: watch::Sender::new(Arc::new(keys)),
             lease: lease::Current::default(),
+            departures: lease::Departures::default(),
+            writing: Semaphore::new(WRITES),
             sessions: Sessions::default(),
+            complaints: Complaints::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         };
@@ -133,6 +158,16 @@ impl Registrar {
         shared.tasks.close();
         shared.tasks.wait().await;
         lease::depart(shared).await;
+    }
+}
+
+impl Shared {
+    /// Somebody was refused: the log of this gateway says so, once a minute for each cause.
+    fn complain(&self, node: &str, status: &Status) {
+        let reason = Reason::of(status).map_or("", Reason::as_str);
+        if self.complaints.is_due(&format!("{reason} {node}"), Instant::now()) {
+            tracing::warn!(node, reason, "a registration was refused");
+        }
     }
 }
 
@@ -171,7 +206,10 @@ impl RegistryService for Registrar {
         if shared.draining.is_cancelled() {
             return Err(Reason::GatewayDraining.status());
         }
-        let bearer = admission::bearer(request.metadata())?.to_owned();
+        let credentials = match request.extensions().get::<Peer>() {
+            Some(peer) => Credentials::Certificate(peer.clone()),
+            None => Credentials::Token(admission::bearer(request.metadata())?.to_owned()),
+        };
         let mut inbound = request.into_inner();
         let first = tokio::time::timeout(HELLO_WITHIN, inbound.message()).await;
         let first = first.map_err(|_| Reason::RequestIncomplete.status())??;
@@ -180,7 +218,13 @@ impl RegistryService for Registrar {
                 Reason::ManifestInvalid.with(&[("field", "hello"), ("expected", "the first message")])
             );
         };
-        let admitted = shared.doorkeeper.admit(&bearer, hello, &shared.tables.borrow())?;
+        let trust = shared.settings.trust.as_ref();
+        let who = match &credentials {
+            Credentials::Certificate(peer) => peer.id().to_string(),
+            Credentials::Token(_) => hello.manifest.as_ref().map_or_else(String::new, |m| m.node.clone()),
+        };
+        let admitted = shared.doorkeeper.admit(credentials, hello, trust, &shared.tables.borrow());
+        let admitted = admitted.inspect_err(|status| shared.complain(&who, status))?;
         let (answers, outbound) = mpsc::channel(QUEUE);
         // From here on the registry is written to: it must not depend on the caller's patience
         // whether what was written is looked after.

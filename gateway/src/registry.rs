@@ -13,9 +13,16 @@ pub mod keys;
 pub mod manifest;
 pub mod policy;
 
+pub mod books;
+pub mod digest;
 pub mod fold;
 pub mod follow;
+pub mod guard;
 pub mod last_known_good;
+mod notary;
+pub mod peers;
+
+pub(crate) use notary::MAX_DECLARATIONS;
 
 #[cfg(test)]
 pub(crate) mod suite;
@@ -67,6 +74,9 @@ pub enum Update {
         revision: i64,
         /// The changes.
         changes: Vec<Change>,
+        /// For every change the revision of the entry that it replaced; 0: there was none, below 0: the
+        /// store does not say. Empty where the store never does.
+        before: Vec<i64>,
     },
     /// The store confirmed that there was nothing newer.
     Heartbeat,

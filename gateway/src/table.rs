@@ -4,8 +4,12 @@
 //! and turned into our own types. It is immutable; the registry fold is its only writer. Health and
 //! load are not in it.
 
-use crate::apps::grant::Grants;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use crate::{apps::grant::Grants, identity::SpiffeId};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use suiyue_proto::{
     method::{Class, Method},
     region::Code,
@@ -15,15 +19,19 @@ use suiyue_proto::{
 /// Where a table comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
-    /// The configuration only: no registry, or none heard of yet.
+    /// The configuration: there is no registry.
     #[default]
     Static,
+    /// The configuration only: the registry has not been heard of yet, nor is there a copy of it.
+    Awaited,
     /// etcd.
     Etcd,
     /// The registry inside this process.
     Embedded,
     /// The copy of the registry on this gateway's disk: etcd has not been heard of since the start.
     LastKnownGood,
+    /// Another gateway: neither etcd nor a copy was there at the start.
+    Peer,
 }
 
 /// The federation as one gateway knows it.
@@ -33,6 +41,13 @@ pub struct Table {
     pub source: Source,
     /// Registry revision it was read at; 0 for a static table.
     pub revision: i64,
+    /// Hash of the entries that it was made from, in hex; empty for a static table.
+    pub hash: String,
+    /// How often the registry was restored or replaced since the gateway's start: only revisions of the
+    /// same history can be compared.
+    pub histories: u64,
+    /// Endpoints (node, endpoint) that the registry has no more, or otherwise: the absence is held back.
+    pub stale: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Nodes by name: names are unique in the federation.
     pub nodes: BTreeMap<Arc<str>, Arc<Node>>,
     /// Policies by region; a region without one has no peers.
@@ -136,6 +151,8 @@ pub struct Endpoint {
     pub draining: bool,
     /// How its health is asked for.
     pub check: Check,
+    /// It is called over TLS, and its certificate must name this; `None`: it is called in the clear.
+    pub identity: Option<Arc<SpiffeId>>,
 }
 
 /// How an endpoint's health is asked for.

@@ -13,6 +13,7 @@ mod drain;
 mod explain;
 mod federation;
 mod harness;
+mod identity;
 mod kill;
 mod policies;
 mod python;

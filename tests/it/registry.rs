@@ -1,14 +1,20 @@
 //! What do the gateways know when nodes, leases, gateways or etcd itself come and go?
 
+use crate::cli::run;
 use anyhow::{Context as _, ensure};
 use std::time::Instant;
-use suiyue_proto::v1::TableSource;
+use suiyue_proto::{
+    reason::Reason,
+    v1::{AcceptRegistryRequest, TableSource},
+};
 use suiyue_tests::{
-    client::{framed, request},
+    client::{Connection, framed, request},
+    etcd::Etcd,
     eventually::eventually,
     failover::Failover,
     federation::Federation,
-    load::{Load, Mix},
+    gateway::Gateway,
+    load::{Load, Mix, Wish},
     node::Node,
     process::Signal,
     region::{GUANGDONG, GUANGZHOU},
@@ -44,12 +50,22 @@ async fn a_goodbye_takes_the_node_out_at_every_gateway() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_revoked_lease_takes_the_node_out_and_it_comes_back() -> anyhow::Result<()> {
+async fn a_revoked_lease_takes_no_route_away_and_is_replaced() -> anyhow::Result<()> {
     let mut federation = city_and_province().await?;
     let before = federation.etcd()?.leases(CITY).await?;
     let [(_, lease)] = before[..] else { anyhow::bail!("one endpoint of the city: {before:?}") };
     assert_ne!(lease, 0, "an endpoint hangs on a lease");
+    let load = Load::start(&federation.data(), GUANGZHOU, 4, Mix::WithOnce);
+    load.reaches("city", 100).await?;
+    // Both nodes hang on it: their regions would be empty, so that the absence is held.
     federation.etcd()?.ctl(&["lease", "revoke", &format!("{lease:x}")]).await?;
+    for gateway in &federation.gateways {
+        eventually("the absence was held", async || {
+            ensure!(gateway.process.log().contains("unexplained: they are held"), "not yet");
+            Ok(())
+        })
+        .await?;
+    }
     eventually("the city is registered under another lease", async || {
         let now = federation.etcd()?.leases(CITY).await?;
         ensure!(matches!(now[..], [(_, other)] if other != lease && other != 0), "{now:?}");
@@ -57,7 +73,9 @@ async fn a_revoked_lease_takes_the_node_out_and_it_comes_back() -> anyhow::Resul
     })
     .await?;
     federation.settled().await?;
-    let load = Load::start(&federation.data(), GUANGZHOU, 10, Mix::WithOnce);
+    for gateway in &federation.gateways {
+        gateway.agrees().await?;
+    }
     load.reaches("city", 100).await?;
     load.stop().await?.flawless()
 }
@@ -198,4 +216,144 @@ async fn a_gateway_that_starts_without_etcd_serves_what_it_knew() -> anyhow::Res
     }
     federation.settled().await?;
     load.stop().await?.flawless()
+}
+
+#[tokio::test]
+async fn a_gateway_with_neither_etcd_nor_a_copy_begins_with_the_table_of_another() -> anyhow::Result<()> {
+    let mut federation = city_and_province().await?;
+    let known = federation.gateway().nodes().await?.table.context("a table")?;
+    federation.etcd()?.stop();
+    let endpoint = federation.etcd()?.endpoint();
+    let dead = "127.0.0.1:1".parse()?;
+    let peers = [&[dead], &federation.control()[..]].concat();
+    let started = Instant::now();
+    let late = Gateway::builder("late").etcd(&endpoint).peers(&peers).start().await?;
+    for node in &federation.nodes {
+        late.sees(&node.name, node.address).await?;
+    }
+    println!("a gateway with nothing but peers had both nodes in rotation within {:?}", started.elapsed());
+    let table = late.nodes().await?.table.context("a table")?;
+    assert_eq!((table.source(), &table.table_hash), (TableSource::Peer, &known.table_hash));
+    assert!(table.age_ms > 0, "{table:?}");
+    let (status, text) = late.admin("/ready").await?;
+    assert!(status == 200 && text.contains("from Peer"), "{status} {text}");
+    let load = Load::start(&[late.data], GUANGZHOU, 4, Mix::WithOnce);
+    load.reaches("city", 100).await?;
+    // etcd comes back, and its word counts.
+    federation.etcd()?.resume().await?;
+    eventually("the table comes from etcd", async || {
+        let source = late.nodes().await?.table.map(|table| table.source());
+        ensure!(source == Some(TableSource::Etcd), "{source:?}");
+        Ok(())
+    })
+    .await?;
+    load.reaches("city", 100).await?;
+    load.stop().await?.flawless()
+}
+
+#[tokio::test]
+async fn a_gateway_with_nothing_at_all_says_what_it_waits_for() -> anyhow::Result<()> {
+    let mut etcd = Etcd::start().await?;
+    etcd.stop();
+    let peer = "127.0.0.1:1".parse()?;
+    let gateway = Gateway::builder("gw-1").etcd(&etcd.endpoint()).peers(&[peer]).start().await?;
+    gateway.alarms(&["nothing_known"]).await?;
+    eventually("it says what it waits for", async || {
+        let (status, text) = gateway.admin("/ready").await?;
+        let parts = ["waiting for the registry", "cannot be reached", "no copy on disk", "127.0.0.1:1"];
+        ensure!(status == 503 && parts.iter().all(|part| text.contains(part)), "{status} {text}");
+        Ok(())
+    })
+    .await?;
+    let (_, metrics) = gateway.admin("/metrics").await?;
+    assert!(metrics.contains("suiyue_registry_alarm{alarm=\"nothing_known\"} 1"), "{metrics}");
+    // Nothing is missing in a federation that is not known: callers are sent elsewhere.
+    let connection = Connection::open(gateway.data).await?;
+    let message = framed(&EchoRequest { region: GUANGZHOU, ..Default::default() });
+    for path in ["/suiyue.test.v1.EchoService/Unary", "/suiyue.v1.CodeService/ShowCode"] {
+        let answer = connection.call(request(path, &[]), message.clone()).await?;
+        let status = answer.status().with_context(|| format!("no status: {answer:?}"))?;
+        assert_eq!(Reason::of(&status), Some(Reason::FederationUnknown), "{path}: {answer:?}");
+    }
+    etcd.resume().await?;
+    gateway.alarms(&[]).await?;
+    assert_eq!(gateway.admin("/ready").await?.0, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wiped_etcd_takes_no_route_away_and_is_held_against_until_accepted() -> anyhow::Result<()> {
+    let mut federation = city_and_province().await?;
+    let load = Wish::new(GUANGZHOU, 8, Mix::WithOnce).per_second(100).start(&federation.data());
+    load.reaches("city", 50).await?;
+    for gateway in &mut federation.gateways {
+        gateway.process.expect("restored or replaced");
+    }
+    let wiped = Instant::now();
+    federation.etcd()?.wipe().await?;
+    for gateway in &federation.gateways {
+        gateway.alarms(&["registry_restored"]).await.context("nothing has to be held after a while")?;
+        gateway.agrees().await?;
+    }
+    println!("etcd had everything again {:?} after it was wiped", wiped.elapsed());
+    // Both nodes are there, in etcd and in every table, and no call failed.
+    assert_eq!(federation.etcd()?.leases(LIVE).await?.len(), 2);
+    assert_eq!(federation.etcd()?.leases("/spec").await?.len(), 2);
+    federation.settled().await?;
+    load.reaches("city", 50).await?;
+    load.stop().await?.flawless()?;
+    for gateway in &federation.gateways {
+        let mut operator = gateway.operator().await?;
+        operator.accept_registry(AcceptRegistryRequest::default()).await?;
+        gateway.alarms(&[]).await?;
+    }
+    Ok(())
+}
+
+/// What a verb said, and how it ended.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+#[tokio::test]
+async fn a_frozen_gateway_applies_nothing_until_it_is_told_to() -> anyhow::Result<()> {
+    let mut federation = city_and_province().await?;
+    let first = federation.gateways[0].control.to_string();
+    let verb = async |words: &[&str]| -> anyhow::Result<Said> {
+        let output = run(&[&["registry"], words, &["--gateway", &first]].concat()).await?;
+        let [stdout, stderr] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        Ok(Said { code: output.status.code(), stdout, stderr })
+    };
+    let refused = verb(&["freeze", "--reason", "a\ttab"]).await?;
+    assert!(refused.code == Some(2) && refused.stderr.contains("field=reason"), "{refused:?}");
+    let dry = verb(&["freeze", "--reason", "a trial", "--dry-run"]).await?;
+    assert!(dry.stdout.contains("dry run") && federation.gateway().following().await?.frozen.is_none());
+    let frozen = verb(&["freeze", "--reason", "a trial"]).await?;
+    assert!(frozen.code == Some(0) && frozen.stdout.contains("gw-1 is FROZEN"), "{frozen:?}");
+    federation.gateways[0].alarms(&["frozen"]).await?;
+    // The city says goodbye: the other gateway lets it go, the frozen one does not.
+    let address = federation.node("city")?.address;
+    federation.node("city")?.process.terminate().await?;
+    federation.gateways[1].forgets(address).await?;
+    eventually("the frozen gateway has heard of it", async || {
+        let kept_out = federation.gateways[0].following().await?.frozen.context("frozen")?.differing;
+        ensure!(kept_out == 1, "{kept_out}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(federation.gateways[0].node("city").await?.endpoints.len(), 1);
+    let diff = verb(&["diff"]).await?;
+    assert!(diff.code == Some(1) && diff.stdout.contains("1 keys differ"), "{diff:?}");
+    let accept = verb(&["accept"]).await?;
+    assert!(accept.code == Some(3) && accept.stderr.contains("REGISTRY_FROZEN"), "{accept:?}");
+    let status = verb(&["status"]).await?;
+    assert!(status.stdout.contains("FROZEN") && status.stdout.contains("a trial"), "{status:?}");
+    let off = verb(&["freeze", "--off"]).await?;
+    assert!(off.stdout.contains("1 keys that were kept out are applied"), "{off:?}");
+    federation.gateways[0].forgets(address).await?;
+    federation.gateways[0].alarms(&[]).await
 }

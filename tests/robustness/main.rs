@@ -15,4 +15,7 @@ mod isolation;
 mod lost;
 mod neighbour;
 mod refusing;
+mod registry;
+mod rotations;
 mod scene;
+mod storm;

@@ -6,12 +6,15 @@
 use crate::{client, eventually::eventually, process::Process, programs};
 use anyhow::{Context as _, bail, ensure};
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
+use suiyue_proto::identity::Identity;
 use suiyue_proto::v1::{
-    Class, DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health, ListNodesRequest,
-    ListNodesResponse, NodeInfo, operator_service_client::OperatorServiceClient,
+    Class, DiffRegistryRequest, DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health,
+    ListNodesRequest, ListNodesResponse, NodeInfo, RegistryStatusRequest, RegistryStatusResponse,
+    operator_service_client::OperatorServiceClient,
 };
 use tempfile::TempDir;
-use tonic::transport::Channel;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::transport::{Channel, Endpoint};
 
 /// What a gateway is started with.
 #[derive(Debug, Clone)]
@@ -22,6 +25,7 @@ pub struct Builder {
     ramp_s: u32,
     top: String,
     tables: String,
+    operator: Option<Identity>,
     anonymous: &'static str,
 }
 
@@ -45,8 +49,29 @@ pub struct Gateway {
 impl Builder {
     /// The registry is this etcd.
     #[must_use]
-    pub fn etcd(mut self, endpoint: &str) -> Self {
-        self.registry = format!("[registry]\nkind = \"etcd\"\nendpoints = [{endpoint:?}]\n");
+    pub fn etcd(self, endpoint: &str) -> Self {
+        self.etcds(&[endpoint.to_owned()])
+    }
+
+    /// The registry is the etcd of these members, in this order.
+    #[must_use]
+    pub fn etcds(mut self, endpoints: &[String]) -> Self {
+        self.registry = format!("[registry]\nkind = \"etcd\"\nendpoints = {endpoints:?}\n");
+        self
+    }
+
+    /// These gateways are asked for their table when there is no other; after [`etcd`](Self::etcd).
+    #[must_use]
+    pub fn peers(mut self, control: &[SocketAddr]) -> Self {
+        let peers: Vec<String> = control.iter().map(ToString::to_string).collect();
+        let _ = writeln!(self.registry, "peers = {peers:?}");
+        self
+    }
+
+    /// The registry is what this section says.
+    #[must_use]
+    pub fn registry(mut self, section: &str) -> Self {
+        section.clone_into(&mut self.registry);
         self
     }
 
@@ -83,6 +108,13 @@ impl Builder {
     pub fn toml(mut self, tables: &str) -> Self {
         self.tables.push_str(tables);
         self.tables.push('\n');
+        self
+    }
+
+    /// It is asked with this certificate, over TLS.
+    #[must_use]
+    pub fn operated_by(mut self, operator: Identity) -> Self {
+        self.operator = Some(operator);
         self
     }
 
@@ -146,6 +178,7 @@ impl Gateway {
             ramp_s: 0,
             top: String::new(),
             tables: String::new(),
+            operator: None,
             anonymous: "allow",
         }
     }
@@ -187,7 +220,14 @@ impl Gateway {
     /// # Errors
     /// When the control port does not answer.
     pub async fn operator(&self) -> anyhow::Result<OperatorServiceClient<Channel>> {
-        Ok(OperatorServiceClient::new(client::channel(self.control).await?))
+        let channel = match &self.builder.operator {
+            None => client::channel(self.control).await?,
+            Some(own) => {
+                let endpoint = Endpoint::from_shared(format!("http://{}", self.control))?;
+                suiyue_node::identity::connect(own, endpoint).await?
+            }
+        };
+        Ok(OperatorServiceClient::new(channel))
     }
 
     /// All nodes as this gateway sees them.
@@ -228,6 +268,67 @@ impl Gateway {
     pub async fn dump(&self) -> anyhow::Result<Vec<(String, String)>> {
         let dump = self.operator().await?.dump_registry(DumpRegistryRequest {}).await?.into_inner();
         Ok(dump.entries.into_iter().map(|entry| (entry.key, entry.text)).collect())
+    }
+
+    /// How well it follows the registry.
+    ///
+    /// # Errors
+    /// When the control port does not answer.
+    pub async fn following(&self) -> anyhow::Result<RegistryStatusResponse> {
+        Ok(self.operator().await?.registry_status(RegistryStatusRequest {}).await?.into_inner())
+    }
+
+    /// Keys by which its table differs from etcd at this moment.
+    ///
+    /// # Errors
+    /// When the control port or etcd does not answer.
+    pub async fn differences(&self) -> anyhow::Result<Vec<String>> {
+        let answer = self.operator().await?.diff_registry(DiffRegistryRequest {}).await?.into_inner();
+        Ok(answer.differences.into_iter().map(|difference| difference.key).collect())
+    }
+
+    /// Waits until its table is that of etcd.
+    ///
+    /// # Errors
+    /// The keys that still differ.
+    pub async fn agrees(&self) -> anyhow::Result<()> {
+        eventually(&format!("the table of {} is that of etcd", self.id), async || {
+            let differences = self.differences().await?;
+            ensure!(differences.is_empty(), "{differences:?}");
+            let held = self.following().await?.held;
+            ensure!(held.is_empty(), "{held:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until exactly these alarms are raised.
+    ///
+    /// # Errors
+    /// Which are.
+    pub async fn alarms(&self, words: &[&str]) -> anyhow::Result<()> {
+        eventually(&format!("{} raises {words:?}", self.id), async || {
+            let alarms = self.following().await?.alarms;
+            let raised: Vec<&str> = alarms.iter().map(|alarm| alarm.alarm.as_str()).collect();
+            ensure!(raised == words, "{alarms:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// What a GET on its admin port says: status and text.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn admin(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        let mut socket = tokio::net::TcpStream::connect(self.admin).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("a head and a body")?;
+        let status = head.split(' ').nth(1).context("a status")?.parse()?;
+        Ok((status, body.to_owned()))
     }
 
     /// Waits until `node` at `address` is in rotation here.

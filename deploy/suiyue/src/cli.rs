@@ -7,19 +7,22 @@
 mod app;
 mod node;
 mod region;
+mod registry;
 mod route;
+pub mod trust;
 mod value;
 
 pub use app::{Account, AddApp, App, Audit};
 pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
+pub use registry::Registry;
 pub use route::{Route, WhatIf};
 pub use value::{Address, Subject};
 
 use crate::{exit::Usage, load::mix::Mix, verbs::output::Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use suiyue_proto::region::Code;
+use suiyue_proto::{identity::Files, region::Code};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,6 +45,7 @@ Exit codes: 0 done; 1 failed; 2 wrong command line, configuration or file; 3 ref
 
 /// Flags that every command takes stand apart from its own.
 const LOGGING: &str = "Log";
+const IDENTITY: &str = "Certificate, to ask a gateway whose control port wants one";
 
 /// A federated, multi-region code gateway, its nodes, and what to ask and try on them.
 #[derive(Debug, Parser)]
@@ -53,9 +57,40 @@ pub struct Cli {
     /// Which log lines appear: a level, or levels by module as in `warn,suiyue_gateway=debug`.
     #[arg(long, global = true, help_heading = LOGGING, env = "SUIYUE_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
+    /// Who asks.
+    #[command(flatten)]
+    pub identity: Identity,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Who an operator is, as files in PEM.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Identity {
+    /// Your certificate.
+    #[arg(long, global = true, help_heading = IDENTITY, env = "SUIYUE_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, which only you may be able to read.
+    #[arg(long, global = true, help_heading = IDENTITY, env = "SUIYUE_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Certificates of the authorities that vouch for gateways.
+    #[arg(long, global = true, help_heading = IDENTITY, env = "SUIYUE_TRUST", value_name = "FILE")]
+    pub trust: Option<PathBuf>,
+}
+
+impl Identity {
+    /// The files; `None`: none is given.
+    ///
+    /// # Errors
+    /// Some are given and some are not.
+    pub fn files(self) -> Result<Option<Files>, Usage> {
+        match (self.cert, self.key, self.trust) {
+            (None, None, None) => Ok(None),
+            (Some(cert), Some(key), Some(trust)) => Ok(Some(Files { cert, key, trust })),
+            _ => Err(Usage("--cert, --key and --trust come together".to_owned())),
+        }
+    }
 }
 
 /// How log lines look.
@@ -78,7 +113,7 @@ pub enum Command {
     /// List regions, describe one, or set its policy.
     #[command(subcommand)]
     Region(Region),
-    /// Look into the registry.
+    /// Look into the registry, and decide what gateways make of it.
     #[command(subcommand)]
     Registry(Registry),
     /// Ask where calls go.
@@ -93,6 +128,9 @@ pub enum Command {
     /// Show or verify one code.
     #[command(subcommand)]
     Code(CodeVerb),
+    /// Make a federation's anchor and authorities, and issue, show, publish and revoke.
+    #[command(subcommand)]
+    Trust(trust::Trust),
     /// Call a gateway at a constant rate and say how it went.
     Load(Load),
     /// Start a whole federation here and watch it survive the loss of either system.
@@ -287,17 +325,6 @@ impl Ask {
     pub fn gateways(&self) -> Vec<String> {
         self.reach.gateways()
     }
-}
-
-/// `suiyue registry`.
-#[derive(Debug, Subcommand)]
-pub enum Registry {
-    /// Print every key as a gateway reads it.
-    Dump {
-        /// Which gateway to ask.
-        #[command(flatten)]
-        ask: Ask,
-    },
 }
 
 /// Where apps' calls go.

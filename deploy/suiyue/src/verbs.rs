@@ -21,4 +21,5 @@ pub mod regions;
 pub mod registry;
 pub mod route;
 pub mod seed;
+pub mod trust;
 pub mod verify;

@@ -8,7 +8,9 @@ use crate::{
     audit::keeper::{Keeper, Memory},
     config::{Config, Kind},
     registrar::{Registrar, Settings},
-    registry::{Registry, embedded::Embedded, etcd::Etcd, follow, last_known_good::LastKnownGood},
+    registry::{
+        Registry, embedded::Embedded, etcd::Etcd, follow, last_known_good::LastKnownGood, peers::Peers,
+    },
     table::{Source, Table},
 };
 use std::{
@@ -49,7 +51,10 @@ pub(super) async fn join(
     let (registry, source): (Arc<dyn Registry>, Source) = match config.registry.kind {
         Kind::None => return Ok(None),
         Kind::Embedded => (Arc::new(Embedded::new()), Source::Embedded),
-        Kind::Etcd => (Arc::new(Etcd::connect(&config.registry.endpoints).await?), Source::Etcd),
+        Kind::Etcd => (
+            Arc::new(Etcd::connect_with(&config.registry.endpoints, config.registry.tls.as_ref()).await?),
+            Source::Etcd,
+        ),
     };
     let prefix = config.registry.prefix.clone();
     let stop_following = CancellationToken::new();
@@ -60,6 +65,8 @@ pub(super) async fn join(
         base: config.table.clone(),
         source,
         copy: copies.as_ref().map(LastKnownGood::newest).transpose()?.flatten(),
+        trust: config.trust.clone(),
+        peers: Peers::new(config.registry.peers.clone(), config.trust.as_ref()),
     };
     let publish = move |table| drop(tables.send_replace(table));
     let (followed, following) = follow::follow(start, publish, stop_following.clone());
@@ -76,7 +83,9 @@ pub(super) async fn join(
         prefix,
         gateway_id: config.id.clone(),
         control_address: addresses.control.to_string(),
+        admin_address: addresses.admin.to_string(),
         tokens: config.join.clone(),
+        trust: config.trust.clone(),
         lease_ttl: LEASE,
         heartbeat: HEARTBEAT,
     };
@@ -119,12 +128,14 @@ pub(super) fn remember(
 
 /// The copies of the registry on disk. Without them a start while etcd is away finds nobody.
 fn copies(config: &Config) -> Result<Option<LastKnownGood>, Error> {
+    // The embedded registry begins empty with every process: nothing of its last life is true.
+    if config.registry.kind != Kind::Etcd {
+        return Ok(None);
+    }
     let Some(dir) = &config.state_dir else {
-        if config.registry.kind == Kind::Etcd {
-            tracing::warn!(
-                "no state_dir is configured: while etcd is away this gateway cannot start with a table"
-            );
-        }
+        tracing::warn!(
+            "no state_dir is configured: while etcd is away this gateway cannot start with a table of its own"
+        );
         return Ok(None);
     };
     Ok(Some(LastKnownGood::open(&dir.join("registry"), config.registry.prefix.clone())?))

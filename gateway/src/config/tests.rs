@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::trust::tests::Realm;
 
 fn parse(text: &str) -> Result<Config, Error> {
     Config::parse(Path::new("gateway.toml"), text, &Overrides::default())
@@ -62,6 +63,10 @@ fn a_wrong_field_is_named_with_its_line() {
     refused("[registry]\nkind = \"etcd\"", &["registry.endpoints", "2379"]);
     refused("[registry]\nkind = \"zookeeper\"", &["line 2", "zookeeper"]);
     refused("[registry]\nprefix = \"suiyue/\"", &["gateway.toml:2", "registry.prefix"]);
+    for peer in ["gw-2", "http://gw-2:8441", ":8441", "gw-2:0", "gw-2:eight"] {
+        let text = format!("[registry]\npeers = [\"gw-1:8441\", {peer:?}]");
+        refused(&text, &["gateway.toml:2", "registry.peers", peer, "HOST:PORT"]);
+    }
     refused("[[join]]\nregion = 440100", &["gateway.toml:2", "token"]);
     refused("[[join]]\nregion = 440100\ntoken = \"short\"", &["join.token", "8 characters"]);
     refused(
@@ -138,6 +143,43 @@ fn overrides_win_over_the_file() {
     assert_eq!((config.listen.port(), config.workers), (1, 3));
     assert_eq!(config.registry.kind, Kind::Etcd);
     assert_eq!(config.registry.endpoints, ["http://127.0.0.1:2379"]);
+}
+
+#[test]
+fn with_an_identity_the_control_port_may_leave_loopback() {
+    let realm = Realm::new();
+    let anchor = realm.anchor.public();
+    let section = realm.section("spiffe://lingnan/gateway/gw-1");
+    let trust = format!("[trust]\nfederation = \"lingnan\"\nanchor = \"{anchor}\"\n");
+    let config = parse(&format!("control = \"0.0.0.0:1\"\n{section}{trust}")).unwrap();
+    assert_eq!((config.id.as_str(), config.control.to_string().as_str()), ("gw-1", "0.0.0.0:1"));
+    assert_eq!(config.trust.unwrap().root().unwrap().federation, "lingnan");
+    refused(&format!("id = \"gw-2\"\n{section}"), &["gateway.toml:1", "id", "gw-1"]);
+    refused(&trust, &["gateway.toml:3", "trust", "[identity]"]);
+    refused(&format!("{section}[trust]\nfederation = \"other\"\nanchor = \"{anchor}\""), &["lingnan"]);
+    refused(&format!("{section}[trust]\nfederation = \"lingnan\"\nanchor = \"00\""), &["64 hexadecimal"]);
+    refused(&format!("{section}ca = \"x\""), &["ca", "cert"]);
+    let node = realm.section("spiffe://lingnan/region/440100/node/suikang");
+    refused(&node, &["gateway.toml:2", "identity.cert", "no gateway"]);
+    realm.expose();
+    refused(&section, &["gateway.toml:2", "identity", "chmod 600"]);
+}
+
+#[test]
+fn tls_towards_etcd_comes_whole() {
+    let realm = Realm::new();
+    let [cert, key, ca] = realm.paths("spiffe://lingnan/gateway/gw-1");
+    let etcd =
+        |rest: &str| format!("[registry]\nkind = \"etcd\"\nendpoints = [\"a:2379\", \"http://b:1\"]\n{rest}");
+    let config = parse(&etcd(&format!("ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}"))).unwrap();
+    assert_eq!(config.registry.endpoints, ["https://a:2379", "http://b:1"]);
+    assert!(config.registry.tls.is_some_and(|tls| tls.client.is_some()));
+    refused(&etcd(&format!("cert = {cert:?}")), &["gateway.toml:4", "ca"]);
+    refused(&etcd(&format!("ca = {ca:?}\ncert = {cert:?}")), &["gateway.toml:5", "together"]);
+    refused(&etcd("ca = \"/nonexistent\""), &["gateway.toml:4", "registry.ca", "/nonexistent"]);
+    realm.expose();
+    let all = etcd(&format!("ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}"));
+    refused(&all, &["gateway.toml:6", "registry.key", "chmod 600"]);
 }
 
 #[test]

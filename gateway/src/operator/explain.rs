@@ -33,7 +33,7 @@ impl Operator {
         Ok(v1::ExplainRouteResponse {
             table: Some(self.table_info(&snapshot)),
             region: code.get(),
-            candidates: routes::candidates(route),
+            candidates: routes::candidates(&snapshot.table, route),
             subject_node: pick.as_ref().map(|pick| pick.node.clone()).unwrap_or_default(),
             summary: routes::summary(code, class, route),
             pick,
@@ -73,7 +73,7 @@ fn supposed(
     let plans = what_if::plans(snapshot, changes)?;
     let route = find(&plans, code, class)?;
     Ok(v1::SupposedRoute {
-        candidates: routes::candidates(route),
+        candidates: routes::candidates(&snapshot.table, route),
         pick: subject.and_then(|subject| routes::pick(route, subject)),
         summary: routes::summary(code, class, route),
         shed: route.shed,

@@ -206,8 +206,8 @@ fn effect(
     let warnings = left(&snapshot.plans, &after, &regions, force)?;
     let routes = regions.into_iter().map(|code| v1::IntentRoutes {
         region: code.get(),
-        before: routes::by_class(&snapshot.plans, code),
-        after: routes::by_class(&after, code),
+        before: routes::by_class(&snapshot.table, &snapshot.plans, code),
+        after: routes::by_class(&snapshot.table, &after, code),
     });
     Ok(Effect { warnings, routes: routes.collect() })
 }

@@ -72,7 +72,7 @@ impl Operator {
             policy_problem: problem.unwrap_or_default(),
             rules: rules(&own),
             nodes: nodes(&snapshot.table, code, &own),
-            routes: routes::by_class(&snapshot.plans, code),
+            routes: routes::by_class(&snapshot.table, &snapshot.plans, code),
         })
     }
 
@@ -110,7 +110,7 @@ impl Operator {
             policy_revision,
             written,
             warnings,
-            before: routes::by_class(&snapshot.plans, code),
+            before: routes::by_class(&snapshot.table, &snapshot.plans, code),
             after,
         })
     }
@@ -121,7 +121,7 @@ fn after(snapshot: &Snapshot, code: Code, policy: Policy) -> Result<Vec<v1::Clas
     if !snapshot.plans.regions.contains_key(&code) {
         return Ok(Vec::new());
     }
-    Ok(routes::by_class(&what_if::with_policy(snapshot, code, policy)?, code))
+    Ok(routes::by_class(&snapshot.table, &what_if::with_policy(snapshot, code, policy)?, code))
 }
 
 /// The rules in force, defaults filled in.

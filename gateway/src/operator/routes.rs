@@ -6,12 +6,23 @@
 use crate::{
     plan::{Candidate, Pick, Plans, Reason, Route},
     proxy::answer,
+    table::Table,
 };
 use suiyue_proto::{method::Class, region::Code, v1};
 
 /// Every candidate, in the order they would be tried.
-pub(super) fn candidates(route: &Route) -> Vec<v1::CandidateInfo> {
-    route.candidates.iter().map(candidate).collect()
+pub(super) fn candidates(table: &Table, route: &Route) -> Vec<v1::CandidateInfo> {
+    route.candidates.iter().map(|one| stale(table, candidate(one))).collect()
+}
+
+/// Says so where a candidate is there only because its absence is held back.
+fn stale(table: &Table, mut candidate: v1::CandidateInfo) -> v1::CandidateInfo {
+    let held = table.stale.iter().filter(|(node, _)| **node == *candidate.node).count();
+    if held > 0 {
+        let of = table.nodes.get(candidate.node.as_str()).map_or(held, |node| node.endpoints.len());
+        candidate.limits.push(format!("stale: the registry has {held} of its {of} endpoints no more"));
+    }
+    candidate
 }
 
 fn candidate(candidate: &Candidate) -> v1::CandidateInfo {
@@ -46,12 +57,12 @@ pub(super) fn pick(route: &Route, subject: u64) -> Option<v1::Pick> {
 }
 
 /// Where the calls of each class of a region go; empty: nobody serves it.
-pub(super) fn by_class(plans: &Plans, code: Code) -> Vec<v1::ClassRoute> {
+pub(super) fn by_class(table: &Table, plans: &Plans, code: Code) -> Vec<v1::ClassRoute> {
     let routes =
         plans.regions.get(&code).into_iter().flat_map(|by_class| Class::ALL.into_iter().zip(by_class));
     let told = routes.map(|(class, route)| v1::ClassRoute {
         class: class.to_proto().into(),
-        candidates: candidates(route),
+        candidates: candidates(table, route),
         summary: summary(code, class, route),
     });
     told.collect()

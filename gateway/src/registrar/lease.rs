@@ -3,10 +3,12 @@
 //! One lease for everything that this gateway holds, renewed at a third of its time to live. When it
 //! is gone (the registry was away for too long, or somebody revoked it) another one is granted, and
 //! every session hears of it and puts its entry again. Under the same lease stands the gateway's
-//! presence, written when the applied revision has changed, but at most once in 10 s.
+//! presence, written when what is applied has changed, but at most once in 10 s.
+//!
+//! Goodbyes hang on leases of their own ([`Departures`]), which nobody renews.
 
 use super::{Shared, record};
-use crate::registry::{Error, Outcome, Txn, keys::Key};
+use crate::registry::{Error, Outcome, Registry, Txn, keys::Key};
 use prost::Message as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use suiyue_proto::v1::GatewayPresence;
@@ -17,6 +19,11 @@ use tokio::{
 
 /// The presence is written at most this often.
 const PRESENCE_EVERY: Duration = Duration::from_secs(10);
+/// A goodbye is kept for this long at most …
+const DEPARTED_FOR: Duration = Duration::from_secs(20 * 60);
+/// … and, because a lease takes all goodbyes of this time, so much less at least: longer than any
+/// gateway goes without listing everything.
+const DEPARTURES_SHARED: Duration = Duration::from_secs(5 * 60);
 /// How soon a failed call is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// A gateway that leaves spends at most this on saying so.
@@ -46,6 +53,33 @@ impl Current {
         if *self.lease.borrow() == Some(lease) {
             self.doubted.notify_one();
         }
+    }
+}
+
+/// The lease of the newest goodbyes.
+#[derive(Debug, Default)]
+pub(super) struct Departures {
+    lease: tokio::sync::Mutex<Option<(i64, Instant)>>,
+}
+
+impl Departures {
+    /// A lease for a goodbye that is written now. Those who wait for it while it is granted share it.
+    pub(super) async fn lease(&self, registry: &dyn Registry) -> Result<i64, Error> {
+        let mut current = self.lease.lock().await;
+        if let Some((lease, granted)) = *current
+            && granted.elapsed() < DEPARTURES_SHARED
+        {
+            return Ok(lease);
+        }
+        let lease = registry.grant(DEPARTED_FOR).await?;
+        *current = Some((lease, Instant::now()));
+        Ok(lease)
+    }
+
+    /// The lease is gone: the next goodbye gets another one.
+    pub(super) async fn doubt(&self, lease: i64) {
+        let mut current = self.lease.lock().await;
+        *current = current.filter(|(present, _)| *present != lease);
     }
 }
 
@@ -103,8 +137,8 @@ struct Presence {
     key: String,
     lease: i64,
     mod_revision: i64,
-    /// Applied revision as last written.
-    written: Option<i64>,
+    /// Applied revision and hash as last written.
+    written: Option<(i64, String)>,
     due: Instant,
 }
 
@@ -120,13 +154,18 @@ impl Presence {
     /// Whatever fails is tried again when it is due again.
     async fn write(&mut self, shared: &Shared) {
         self.due = Instant::now() + PRESENCE_EVERY;
-        let applied_revision = shared.tables.borrow().revision;
-        if self.written == Some(applied_revision) {
+        let applied = {
+            let table = shared.tables.borrow();
+            (table.revision, table.hash.clone())
+        };
+        if self.written.as_ref() == Some(&applied) {
             return;
         }
         let presence = GatewayPresence {
             control_address: shared.settings.control_address.clone(),
-            applied_revision,
+            admin_address: shared.settings.admin_address.clone(),
+            applied_revision: applied.0,
+            table_hash: applied.1.clone(),
             unix_ms: unix_ms(),
         };
         let value = bytes::Bytes::from(presence.encode_to_vec());
@@ -139,7 +178,7 @@ impl Presence {
             match shared.registry.commit(txn).await {
                 Ok(Outcome::Committed(revision)) => {
                     self.mod_revision = revision;
-                    self.written = Some(applied_revision);
+                    self.written = Some(applied);
                     return;
                 }
                 // Left by this gateway's last life, or written by a call that seemed to fail.
@@ -180,6 +219,6 @@ fn presence_key(shared: &Shared) -> String {
     shared.settings.prefix.key(&Key::Gateway(shared.settings.gateway_id.clone()))
 }
 
-fn unix_ms() -> i64 {
+pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
 }

@@ -5,7 +5,7 @@
 //! incarnation; the outcome of an earlier write may have been unknown, so that finding our own words
 //! there is no conflict.
 
-use super::admission::Admitted;
+use super::{admission::Admitted, lease::unix_ms};
 use crate::registry::{
     Entry, Error, Outcome, Registry, Txn,
     keys::{Key, Part, Prefix},
@@ -14,7 +14,7 @@ use crate::registry::{
 use bytes::Bytes;
 use prost::Message as _;
 use std::time::{SystemTime, UNIX_EPOCH};
-use suiyue_proto::v1::{LiveEndpoint, Manifest, NodeKeys, NodeSpec, VerifyingKey};
+use suiyue_proto::v1::{Departure, LiveEndpoint, Manifest, NodeKeys, NodeSpec, VerifyingKey};
 
 /// Conflicts in a row before we give up: somebody writes faster than we read.
 pub(super) const ATTEMPTS: usize = 16;
@@ -35,6 +35,8 @@ pub(super) struct Place {
     keys: String,
     /// The endpoint's own.
     pub(super) live: String,
+    /// Its goodbye.
+    gone: String,
 }
 
 impl Place {
@@ -47,6 +49,7 @@ impl Place {
             spec: key(Part::Spec),
             keys: key(Part::Keys),
             live: key(Part::Live(admitted.endpoint.clone())),
+            gone: key(Part::Gone(admitted.endpoint.clone())),
         }
     }
 }
@@ -66,10 +69,16 @@ pub(super) async fn enroll(
         let revision = |key: &String| (key.clone(), find(key).map_or(0, |entry| entry.mod_revision));
         let mut txn =
             Txn { expect: [&place.spec, &place.keys, &place.live].map(revision).into(), ..Txn::default() };
-        if let Some(value) = new_spec(find(&place.spec), &admitted.manifest) {
+        let (spec, keys) = match &admitted.signed {
+            Some(signed) => (signed.new_spec(find(&place.spec)), signed.new_keys(find(&place.keys))),
+            None => {
+                (new_spec(find(&place.spec), &admitted.manifest), new_keys(find(&place.keys), &admitted.keys))
+            }
+        };
+        if let Some(value) = spec {
             txn.puts.push((place.spec.clone(), value, 0));
         }
-        if let Some(value) = new_keys(find(&place.keys), &admitted.keys) {
+        if let Some(value) = keys {
             txn.puts.push((place.keys.clone(), value, 0));
         }
         txn.puts.push((place.live.clone(), live.encode_to_vec().into(), lease));
@@ -116,6 +125,27 @@ pub(super) async fn delete(
     swap(registry, live, mod_revision, write).await
 }
 
+/// Deletes the live entry if it is ours, and says in the same transaction that it left of its own will.
+/// The mark hangs on `lease`.
+pub(super) async fn depart(
+    registry: &dyn Registry,
+    place: &Place,
+    live: &LiveEndpoint,
+    mod_revision: i64,
+    lease: i64,
+) -> Result<Written, Error> {
+    let (incarnation, gateway) = (live.incarnation, live.gateway.clone());
+    let departure = Departure { incarnation, gateway, unix_ms: unix_ms() };
+    let value = Bytes::from(departure.encode_to_vec());
+    // The mark itself is compared with nothing: without the live entry at that revision nothing is written.
+    let write = |expect| Txn {
+        expect: vec![(place.live.clone(), expect)],
+        puts: vec![(place.gone.clone(), value.clone(), lease)],
+        deletes: vec![place.live.clone()],
+    };
+    swap(registry, live, mod_revision, write).await
+}
+
 /// An unknown outcome is told at once: whoever tries again finds out, as our own words are no conflict.
 async fn swap(
     registry: &dyn Registry,
@@ -136,9 +166,23 @@ async fn swap(
     Err(Error::Unknown("the entry changes faster than it can be written".to_owned()))
 }
 
-/// The live entry is not there: its lease ran out, or somebody deleted it.
-pub(super) async fn is_missing(registry: &dyn Registry, key: &str) -> Result<bool, Error> {
-    Ok(!registry.list(key).await?.entries.iter().any(|entry| entry.key == key))
+/// What is not there of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The live entry: its lease ran out, or somebody deleted it.
+    Live,
+    /// The spec: somebody deleted it, or etcd was wiped.
+    Spec,
+}
+
+/// What is missing in the registry.
+pub(super) async fn missing(registry: &dyn Registry, place: &Place) -> Result<Option<Missing>, Error> {
+    for (key, missing) in [(&place.live, Missing::Live), (&place.spec, Missing::Spec)] {
+        if !registry.list(key).await?.entries.iter().any(|entry| entry.key == *key) {
+            return Ok(Some(missing));
+        }
+    }
+    Ok(None)
 }
 
 fn is_ours(entry: &Entry, live: &LiveEndpoint) -> bool {
@@ -149,7 +193,8 @@ fn is_ours(entry: &Entry, live: &LiveEndpoint) -> bool {
 /// The spec to write, if it is not there yet. A manifest of a lower serial is an endpoint that has
 /// not been updated: it joins, but what the node declares stays.
 fn new_spec(present: Option<&Entry>, manifest: &Manifest) -> Option<Bytes> {
-    let value = Bytes::from(NodeSpec { manifest: Some(manifest.clone()) }.encode_to_vec());
+    let value =
+        Bytes::from(NodeSpec { manifest: Some(manifest.clone()), ..NodeSpec::default() }.encode_to_vec());
     let present = present.map(|entry| &entry.value);
     let newer = present
         .and_then(|value| NodeSpec::decode(value.clone()).ok()?.manifest)
@@ -174,11 +219,11 @@ fn new_keys(present: Option<&Entry>, keys: &[VerifyingKey]) -> Option<Bytes> {
     merged.sort_by(|a, b| (&a.key_id, &a.regions).cmp(&(&b.key_id, &b.regions)));
     let unchanged =
         stored.is_some_and(|stored| stored.keys == merged) || (present.is_none() && merged.is_empty());
-    (!unchanged).then(|| NodeKeys { keys: merged }.encode_to_vec().into())
+    (!unchanged).then(|| NodeKeys { keys: merged, signed: Vec::new() }.encode_to_vec().into())
 }
 
 /// A code signed in the last second of its key lives on for at most a day.
-const CODES_OUTLIVE_KEYS_S: i64 = 24 * 3600;
+pub(super) const CODES_OUTLIVE_KEYS_S: i64 = 24 * 3600;
 
 #[cfg(test)]
 mod tests {
@@ -195,7 +240,7 @@ mod tests {
     #[test]
     fn a_spec_is_written_when_it_changes_and_never_set_back() {
         let manifest = |serial, rps_max| Manifest { serial, rps_max, ..Default::default() };
-        let stored = entry(&NodeSpec { manifest: Some(manifest(2, 5)) });
+        let stored = entry(&NodeSpec { manifest: Some(manifest(2, 5)), ..NodeSpec::default() });
         assert!(new_spec(None, &manifest(0, 0)).is_some());
         assert!(new_spec(Some(&stored), &manifest(2, 5)).is_none());
         assert!(new_spec(Some(&stored), &manifest(2, 6)).is_some());
@@ -208,7 +253,7 @@ mod tests {
     #[test]
     fn keys_of_other_endpoints_stay_until_they_run_out() {
         let merged = |stored: &[VerifyingKey], new: &[VerifyingKey]| {
-            let stored = entry(&NodeKeys { keys: stored.to_vec() });
+            let stored = entry(&NodeKeys { keys: stored.to_vec(), signed: Vec::new() });
             new_keys(Some(&stored), new).map(|value| NodeKeys::decode(value).unwrap().keys)
         };
         let (a, b, old) = (key(1, i64::MAX), key(2, i64::MAX), key(3, 1));

@@ -7,14 +7,16 @@
 use super::{
     Shared,
     admission::Admitted,
-    record::{self, Place, Written},
+    holders::{Holder, Since},
+    lease::unix_ms,
+    record::{self, Missing, Place, Written},
 };
-use crate::{registry::Error, table::Table};
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+use crate::{
+    identity::{Peer, Trust},
+    registry::Error,
+    table::Table,
 };
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use suiyue_proto::{
     reason::Reason,
     v1::{
@@ -31,59 +33,22 @@ use tonic::{Status, Streaming};
 
 /// A registration is written within this time, or the node is told to try elsewhere.
 const ENROLL_WITHIN: Duration = Duration::from_secs(5);
+/// With the wait for its turn behind others that come at the same moment.
+const JOIN_WITHIN: Duration = Duration::from_secs(30);
 /// A node that says goodbye waits this long for the farewell.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// A node that has not read an answer for this long is gone.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// A registration that the registry has lost is written again at most this often: what was written must
+/// have time to come back through the watch.
+const RESTATE_EVERY: Duration = Duration::from_secs(2);
 /// Instants that data is complete up to move all the time; without any other change they are written
 /// this often, which is well inside the least lag that matters (60 s).
 const AS_OF_EVERY: Duration = Duration::from_secs(30);
 /// Missed heartbeats that break a stream.
 const MISSED: u32 = 3;
-
-/// Who holds which live entry at this gateway.
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
-    holders: Mutex<HashMap<String, Holder>>,
-}
-
-#[derive(Debug)]
-struct Holder {
-    incarnation: u64,
-    /// Revision at which it took the entry.
-    since: i64,
-    superseded: CancellationToken,
-}
-
-impl Sessions {
-    /// Makes a session the holder; of two the one that wrote later.
-    fn enter(&self, key: &str, holder: Holder) {
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        match holders.get(key) {
-            Some(present) if present.since > holder.since => holder.superseded.cancel(),
-            _ => {
-                if let Some(former) = holders.insert(key.to_owned(), holder) {
-                    former.superseded.cancel();
-                }
-            }
-        }
-    }
-
-    fn leave(&self, key: &str, since: i64) {
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        if holders.get(key).is_some_and(|holder| holder.since == since) {
-            holders.remove(key);
-        }
-    }
-
-    /// Another session of this gateway looks after an entry with this incarnation.
-    fn is_held(&self, key: &str, incarnation: u64, since: i64) -> bool {
-        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        holders.get(key).is_some_and(|holder| holder.incarnation == incarnation && holder.since != since)
-    }
-}
 
 /// Why a session's stream is over.
 #[derive(Debug)]
@@ -93,6 +58,15 @@ enum End {
     Superseded,
     Draining,
     Refused(Box<Status>),
+}
+
+/// How an entry goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// The node said so: the absence is explained.
+    Goodbye,
+    /// Nobody knows why the node is gone.
+    Silently,
 }
 
 /// One registration.
@@ -105,8 +79,16 @@ pub(super) struct Session {
     /// Readiness as it was last written.
     written: Report,
     written_at: Instant,
-    /// Revision at which this session took the entry; 0: not yet.
-    since: i64,
+    /// When this session took the entry.
+    since: Since,
+    /// Restores of the registry that this session has acted upon.
+    history: u64,
+    /// When everything was last written again because the registry had lost it.
+    restated_at: Option<Instant>,
+    /// That failed: it is tried again.
+    owes_all: bool,
+    /// Node and endpoint, as tables name them.
+    names: (Arc<str>, Arc<str>),
     /// Revision of our last write; 0: none is known.
     mod_revision: i64,
     lease: i64,
@@ -128,15 +110,22 @@ impl Session {
             incarnation: admitted.incarnation,
             report: Some(report.clone()),
             gateway: shared.settings.gateway_id.clone(),
+            written_unix_ms: unix_ms(),
+            signed: admitted.signed.as_ref().map(|signed| signed.endpoint.clone()),
         };
+        let history = shared.tables.borrow().histories;
         Self {
             place: Place::of(&shared.settings.prefix, &admitted),
             shared,
+            history,
+            restated_at: None,
+            owes_all: false,
+            names: (admitted.manifest.node.as_str().into(), admitted.endpoint.as_str().into()),
             admitted,
             live,
             written: report,
             written_at: Instant::now(),
-            since: 0,
+            since: (0, 0),
             mod_revision: 0,
             lease: 0,
             retry_at: None,
@@ -149,7 +138,7 @@ impl Session {
     pub(super) async fn run(mut self, inbound: Streaming<RegisterRequest>) {
         let draining = self.shared.draining.clone();
         let enrolled = tokio::select! {
-            enrolled = timeout(ENROLL_WITHIN, self.enroll()) => enrolled.unwrap_or_else(|_| Err(unavailable())),
+            enrolled = timeout(JOIN_WITHIN, self.enroll()) => enrolled.unwrap_or_else(|_| Err(unavailable())),
             () = draining.cancelled() => Err(Reason::GatewayDraining.status()),
         };
         if let Err(status) = enrolled {
@@ -157,7 +146,7 @@ impl Session {
             // A write whose outcome is unknown may have landed. A gateway that finishes leaves
             // whatever stands there to its lease.
             if !draining.is_cancelled() {
-                self.remove().await;
+                self.remove(Leave::Silently).await;
             }
             return;
         }
@@ -183,16 +172,11 @@ impl Session {
         let shared = self.shared.clone();
         let mut leases = shared.lease.subscribe();
         loop {
-            let lease = *leases.wait_for(Option::is_some).await.map_err(|_| unavailable())?;
+            let lease = timeout(ENROLL_WITHIN, leases.wait_for(Option::is_some)).await;
+            let lease = *lease.map_err(|_| unavailable())?.map_err(|_| unavailable())?;
             self.lease = lease.unwrap_or_default();
-            let enroll =
-                record::enroll(&*shared.registry, &self.place, &self.admitted, &self.live, self.lease);
-            match enroll.await {
-                Ok(revision) => {
-                    (self.since, self.mod_revision) = (revision, revision);
-                    self.written_at = Instant::now();
-                    break;
-                }
+            match self.write_all().await {
+                Ok(()) => break,
                 Err(Error::LeaseGone) => {
                     shared.lease.doubt(self.lease);
                     let _ended = leases.wait_for(|now| *now != lease).await;
@@ -203,13 +187,62 @@ impl Session {
                 }
             }
         }
+        self.enter();
+        Ok(())
+    }
+
+    /// Becomes the holder of the live entry at this gateway.
+    fn enter(&self) {
         let holder = Holder {
             incarnation: self.live.incarnation,
             since: self.since,
             superseded: self.superseded.clone(),
         };
-        shared.sessions.enter(&self.place.live, holder);
+        self.shared.sessions.enter(&self.place.live, holder);
+    }
+
+    /// Writes spec, keys and live entry under the lease in force. Only so many at a time.
+    async fn write_all(&mut self) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let _turn = shared.writing.acquire().await.expect("the semaphore is never closed");
+        self.live.written_unix_ms = unix_ms();
+        let enroll = record::enroll(&*shared.registry, &self.place, &self.admitted, &self.live, self.lease);
+        let revision = timeout(ENROLL_WITHIN, enroll)
+            .await
+            .unwrap_or_else(|_| Err(Error::Unknown(format!("not written within {ENROLL_WITHIN:?}"))))?;
+        self.mod_revision = revision;
+        self.since = (self.history, revision);
+        self.written = self.live.report.clone().unwrap_or_default();
+        self.written_at = Instant::now();
+        self.retry_at = None;
         Ok(())
+    }
+
+    /// The registry has lost this registration, or was restored: all of it is written again.
+    async fn restate(&mut self) -> Result<(), End> {
+        self.restated_at = Some(Instant::now());
+        self.owes_all = true;
+        let former = self.since;
+        match self.write_all().await {
+            Ok(()) => {
+                self.owes_all = false;
+                self.shared.sessions.renew(&self.place.live, former, self.since);
+                Ok(())
+            }
+            Err(error) => {
+                self.failed(&error);
+                Ok(())
+            }
+        }
+    }
+
+    /// A write failed; it is tried again.
+    fn failed(&mut self, error: &Error) {
+        if matches!(error, Error::LeaseGone) {
+            self.shared.lease.doubt(self.lease);
+        }
+        self.retry_at = Some(Instant::now() + RETRY);
+        tracing::debug!(%error, "an entry was not written; it is tried again");
     }
 
     /// Until the stream is over.
@@ -228,12 +261,15 @@ impl Session {
         keys.mark_changed();
         leases.mark_changed();
         let mut heard = Instant::now();
+        let ends = certificate_ends(shared.settings.trust.clone(), self.admitted.peer.clone());
+        tokio::pin!(ends);
         loop {
             let retry_at = self.retry_at;
             let outcome = tokio::select! {
                 biased;
                 () = self.superseded.cancelled() => Err(End::Superseded),
                 () = shared.draining.cancelled() => Err(End::Draining),
+                () = &mut ends => Err(End::Refused(Box::new(Reason::IdentityRevoked.status()))),
                 message = inbound.message() => {
                     heard = Instant::now();
                     self.heard(message).await
@@ -241,6 +277,7 @@ impl Session {
                 Ok(()) = leases.changed() => {
                     let lease = *leases.borrow_and_update();
                     match lease.filter(|lease| *lease != self.lease) {
+                        // With the lease more may be gone: etcd may have been wiped.
                         Some(lease) => {
                             self.lease = lease;
                             self.put().await
@@ -249,17 +286,21 @@ impl Session {
                     }
                 }
                 () = async { sleep_until(retry_at.unwrap_or_else(Instant::now)).await }, if retry_at.is_some() => {
-                    self.put().await
+                    if self.owes_all { self.restate().await } else { self.put().await }
                 }
                 Ok(()) = keys.changed() => {
                     let keys = keys.borrow_and_update().as_ref().clone();
                     self.tell(Message::Keys(keys)).await;
                     Ok(())
                 }
-                Ok(()) = tables.changed() => match self.seen_in(&tables.borrow_and_update()) {
-                    Seen::Another => Err(End::Superseded),
-                    Seen::Ours | Seen::Nothing => Ok(()),
-                },
+                Ok(()) = tables.changed() => {
+                    let table = tables.borrow_and_update().clone();
+                    match self.seen_in(&table) {
+                        Seen::Another => Err(End::Superseded),
+                        Seen::Stale if self.may_restate(&table) => self.restate().await,
+                        Seen::Ours | Seen::Nothing | Seen::Stale => Ok(()),
+                    }
+                }
                 () = sleep_until(heard + shared.settings.heartbeat * MISSED) => Err(End::Broken),
                 () = self.answers.closed() => Err(End::Broken),
             };
@@ -294,18 +335,25 @@ impl Session {
         if turned || moved {
             return self.put().await;
         }
-        let seen = self.seen_in(&self.shared.tables.borrow());
-        if seen == Seen::Nothing
-            && record::is_missing(&*self.shared.registry, &self.place.live).await.unwrap_or(false)
-        {
-            return self.put().await;
+        let table = self.shared.tables.borrow().clone();
+        let seen = self.seen_in(&table);
+        if seen == Seen::Stale && self.may_restate(&table) {
+            return self.restate().await;
         }
-        Ok(())
+        if seen != Seen::Nothing {
+            return Ok(());
+        }
+        match record::missing(&*self.shared.registry, &self.place).await {
+            Ok(Some(Missing::Live)) => self.put().await,
+            Ok(Some(Missing::Spec)) => self.restate().await,
+            Ok(None) | Err(_) => Ok(()),
+        }
     }
 
     /// Writes the entry as it should be, under the lease in force. What fails is tried again.
     async fn put(&mut self) -> Result<(), End> {
         let registry = &*self.shared.registry;
+        self.live.written_unix_ms = unix_ms();
         match record::put(registry, &self.place.live, &self.live, self.mod_revision, self.lease).await {
             Ok(Written::At(revision)) => {
                 self.mod_revision = revision;
@@ -316,18 +364,24 @@ impl Session {
             }
             Ok(Written::Superseded) => Err(End::Superseded),
             Err(error) => {
-                if matches!(error, Error::LeaseGone) {
-                    self.shared.lease.doubt(self.lease);
-                }
-                self.retry_at = Some(Instant::now() + RETRY);
-                tracing::debug!(%error, "an entry was not written; it is tried again");
+                self.failed(&error);
                 Ok(())
             }
         }
     }
 
+    /// Not more often than the registry needs to tell of the last time.
+    fn may_restate(&mut self, table: &Table) -> bool {
+        let new = std::mem::replace(&mut self.history, table.histories) != table.histories;
+        new || self.restated_at.is_none_or(|at| at.elapsed() >= RESTATE_EVERY)
+    }
+
     /// What a table that is as new as our last write says of this endpoint.
     fn seen_in(&self, table: &Table) -> Seen {
+        // A registry that was restored has other revisions, and may have less than before.
+        if table.histories != self.history || table.stale.contains(&self.names) {
+            return Seen::Stale;
+        }
         if table.revision < self.mod_revision {
             return Seen::Ours;
         }
@@ -343,11 +397,11 @@ impl Session {
 
     /// The node leaves of its own will: its entry goes at once.
     async fn part(&mut self) {
-        if timeout(FAREWELL_WITHIN, self.remove()).await.is_ok() {
+        if timeout(FAREWELL_WITHIN, self.remove(Leave::Goodbye)).await.is_ok() {
             self.tell(Message::Farewell(Farewell {})).await;
         } else {
             self.say(Err(unavailable())).await;
-            self.remove().await;
+            self.remove(Leave::Goodbye).await;
         }
     }
 
@@ -360,12 +414,12 @@ impl Session {
             () = self.superseded.cancelled() => return,
             () = self.shared.draining.cancelled() => return,
         }
-        self.remove().await;
+        self.remove(Leave::Silently).await;
     }
 
     /// Deletes the entry if it is still ours, however long the registry takes. When this gateway
     /// finishes meanwhile, the entry goes with its lease.
-    async fn remove(&mut self) {
+    async fn remove(&mut self, leave: Leave) {
         let shared = self.shared.clone();
         loop {
             if self.superseded.is_cancelled()
@@ -373,8 +427,7 @@ impl Session {
             {
                 return;
             }
-            let delete = record::delete(&*shared.registry, &self.place.live, &self.live, self.mod_revision);
-            let Err(error) = delete.await else { return };
+            let Err(error) = self.delete(leave).await else { return };
             tracing::debug!(%error, "an entry was not deleted; it is tried again");
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
@@ -382,6 +435,21 @@ impl Session {
                 () = shared.draining.cancelled() => return,
             }
         }
+    }
+
+    /// Deletes the entry once; one that left of its own will leaves a mark.
+    async fn delete(&self, leave: Leave) -> Result<Written, Error> {
+        let registry = &*self.shared.registry;
+        if leave == Leave::Silently {
+            return record::delete(registry, &self.place.live, &self.live, self.mod_revision).await;
+        }
+        let lease = self.shared.departures.lease(registry).await?;
+        let depart = record::depart(registry, &self.place, &self.live, self.mod_revision, lease);
+        let departed = depart.await;
+        if matches!(departed, Err(Error::LeaseGone)) {
+            self.shared.departures.doubt(lease).await;
+        }
+        departed
     }
 
     async fn tell(&self, message: Message) {
@@ -394,12 +462,22 @@ impl Session {
     }
 }
 
+/// Lasts until the certificate of a node that has one does not hold any more.
+async fn certificate_ends(trust: Option<Trust>, peer: Option<Peer>) {
+    match (&trust, &peer) {
+        (Some(trust), Some(peer)) => trust.ends(peer.leaf()).await,
+        _ => std::future::pending().await,
+    }
+}
+
 /// What a table says of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Ours,
     Another,
     Nothing,
+    /// The registry has lost it, or may have: the table holds it.
+    Stale,
 }
 
 /// One entry a region, in the order of the regions, and none that the node may not speak for.

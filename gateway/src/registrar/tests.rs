@@ -1,7 +1,10 @@
 //! A registrar with its follower, and a node that talks to it.
 
+mod certified;
 mod joining;
+mod restored;
 mod staying;
+mod storm;
 
 use super::*;
 use crate::{
@@ -10,6 +13,7 @@ use crate::{
         embedded::Embedded,
         etcd::tests::Server as Etcd,
         follow::{Start, follow},
+        peers::Peers,
         suite::{self, put, written},
     },
     table::Source,
@@ -44,12 +48,31 @@ impl Gateway {
 
     /// A registrar that sees another registry than its follower.
     fn over<R: Registry>(id: &str, registry: &Arc<R>, seen: Arc<dyn Registry>) -> Self {
+        Self::facing(id, registry, seen, None)
+    }
+
+    /// A registrar that judges certificates, and sees this one on every connection.
+    fn facing<R: Registry>(
+        id: &str,
+        registry: &Arc<R>,
+        seen: Arc<dyn Registry>,
+        identity: Option<(Trust, Peer)>,
+    ) -> Self {
+        let (trust, peer) = identity.unzip();
         let (publish, tables) = watch::channel(Arc::new(Table::default()));
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(publish.send_replace(table));
         let (prefix, source) = (Prefix::default(), Source::Embedded);
         let (registry, base, copy) = (registry.clone(), Table::default(), None);
-        let start = Start { registry: registry.clone(), prefix: prefix.clone(), base, source, copy };
+        let start = Start {
+            registry: registry.clone(),
+            prefix: prefix.clone(),
+            base,
+            source,
+            copy,
+            trust: trust.clone(),
+            peers: Peers::default(),
+        };
         let (_, following) = follow(start, publish, shutdown.clone());
         tokio::spawn(following);
         let token = |region, token: &str| (Code::new(region).unwrap(), token.to_owned());
@@ -57,14 +80,23 @@ impl Gateway {
             prefix,
             gateway_id: id.to_owned(),
             control_address: "127.0.0.1:1".to_owned(),
+            admin_address: "127.0.0.1:2".to_owned(),
             tokens: vec![token(440_100, "guangzhou"), token(440_000, "guangdong"), token(610_100, "xian")],
+            trust,
             lease_ttl: TTL,
             heartbeat: Duration::from_secs(3),
         };
         let registrar = Registrar::new(seen, settings, tables.clone());
         let (pipes, incoming) = mpsc::unbounded_channel();
         let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming);
-        tokio::spawn(Server::builder().add_service(registrar.service()).serve_with_incoming(incoming));
+        let introduce = move |mut request: Request<()>| {
+            if let Some(peer) = &peer {
+                request.extensions_mut().insert(peer.clone());
+            }
+            Ok(request)
+        };
+        let server = Server::builder().layer(tonic::service::InterceptorLayer::new(introduce));
+        tokio::spawn({ server }.add_service(registrar.service()).serve_with_incoming(incoming));
         let run = tokio::spawn(registrar.run(shutdown.clone()));
         Self { registry: registry.clone(), tables, shutdown, run, pipes }
     }
@@ -82,19 +114,7 @@ impl Gateway {
 
     /// Opens a stream, says hello and goes on when the first answer is there.
     async fn join(&self, token: &str, hello: Hello) -> Result<Node, Status> {
-        let (requests, outbound) = mpsc::channel(8);
-        let mut request = Request::new(ReceiverStream::new(outbound));
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        requests.send(said(Message::Hello(hello))).await.unwrap();
-        let answers = RegistryServiceClient::new(self.channel().await).register(request).await?.into_inner();
-        let mut node = Node { requests, answers };
-        match node.next().await? {
-            register_response::Message::Welcome(welcome) => {
-                assert_eq!((welcome.heartbeat_ms, welcome.lease_ms), (3000, 15_000));
-                Ok(node)
-            }
-            other => panic!("{other:?} before the welcome"),
-        }
+        join_over(self.channel().await, token, hello).await
     }
 
     async fn refused(&self, token: &str, hello: Hello) -> (Reason, Vec<(String, String)>) {
@@ -117,6 +137,22 @@ impl Gateway {
     async fn updates(&self) -> mpsc::Receiver<Update> {
         let now = self.registry.list(LIVE).await.unwrap().revision;
         self.registry.watch(LIVE, now).await.unwrap()
+    }
+}
+
+async fn join_over(channel: Channel, token: &str, hello: Hello) -> Result<Node, Status> {
+    let (requests, outbound) = mpsc::channel(8);
+    let mut request = Request::new(ReceiverStream::new(outbound));
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    requests.send(said(Message::Hello(hello))).await.unwrap();
+    let answers = RegistryServiceClient::new(channel).register(request).await?.into_inner();
+    let mut node = Node { requests, answers };
+    match node.next().await? {
+        register_response::Message::Welcome(welcome) => {
+            assert_eq!((welcome.heartbeat_ms, welcome.lease_ms), (3000, 15_000));
+            Ok(node)
+        }
+        other => panic!("{other:?} before the welcome"),
     }
 }
 

@@ -109,7 +109,7 @@ impl Embedded {
             let update = match found {
                 Ok((revision, changes)) => {
                     after = revision;
-                    (!changes.is_empty()).then_some(Update::Changes { revision, changes })
+                    (!changes.is_empty()).then_some(Update::Changes { revision, changes, before: Vec::new() })
                 }
                 Err(error) => Some(Update::Lost(error)),
             };

@@ -13,13 +13,18 @@ mod errors;
 mod watching;
 
 use super::{Entry, Error, Listing, Outcome, Registry, Txn, Update};
+use crate::config::EtcdTls;
 use errors::{class_read, class_write};
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, KeyValue, PutOptions, TxnOp, TxnOpResponse,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue, PutOptions,
+    TlsOptions, TxnOp, TxnOpResponse,
 };
 use futures_util::future::{BoxFuture, FutureExt as _};
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -39,7 +44,7 @@ const MAX_ANSWER: usize = 32 << 20;
 pub struct Etcd {
     members: Vec<Client>,
     /// The member in use.
-    current: AtomicUsize,
+    current: Arc<AtomicUsize>,
     /// The cluster that answered last; 0: none yet.
     cluster: AtomicU64,
 }
@@ -57,10 +62,26 @@ impl Etcd {
     /// # Errors
     /// [`Error::Refused`] when there is no endpoint, or one is no address.
     pub async fn connect<E: AsRef<str>>(endpoints: &[E]) -> Result<Self, Error> {
-        let options = ConnectOptions::new()
+        Self::connect_with(endpoints, None).await
+    }
+
+    /// The same over TLS, where `tls` is given and the members are `https://`. The files behind it are
+    /// read once: connections to etcd outlive certificates.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub async fn connect_with<E: AsRef<str>>(endpoints: &[E], tls: Option<&EtcdTls>) -> Result<Self, Error> {
+        let mut options = ConnectOptions::new()
             .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
             .with_connect_timeout(CONNECT_WITHIN)
             .with_require_leader(true);
+        if let Some(tls) = tls {
+            let mut wanted = TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca));
+            if let Some((cert, key)) = &tls.client {
+                wanted = wanted.identity(Identity::from_pem(cert, key));
+            }
+            options = options.with_tls(wanted);
+        }
         let mut members = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
             let client = Client::connect([endpoint.as_ref()], Some(options.clone())).await;
@@ -69,7 +90,7 @@ impl Etcd {
         if members.is_empty() {
             return Err(Error::Refused("no endpoint of etcd is given".to_owned()));
         }
-        Ok(Self { members, current: AtomicUsize::new(0), cluster: AtomicU64::new(0) })
+        Ok(Self { members, current: Arc::default(), cluster: AtomicU64::new(0) })
     }
 
     /// One call at the member in use. If that cannot be reached the next caller gets the next one.
@@ -107,8 +128,7 @@ impl Etcd {
 
     /// The member cannot be used: go on with the next one, once for all who find out.
     fn leave(&self, at: usize) {
-        let next = (at + 1) % self.members.len();
-        let _others = self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        leave(&self.current, at, self.members.len());
     }
 
     /// One page from `from` on, at `revision` (0: the newest).
@@ -172,6 +192,11 @@ impl Etcd {
     }
 }
 
+fn leave(current: &AtomicUsize, at: usize, members: usize) {
+    let next = (at + 1) % members;
+    let _others = current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+}
+
 struct Page {
     revision: i64,
     more: bool,
@@ -226,7 +251,10 @@ impl Registry for Etcd {
         async move {
             let cluster = self.cluster.load(Ordering::Relaxed);
             let stream = self.read(|client| watching::open(client, prefix.to_owned(), after)).await?;
-            Ok(watching::spawn(stream, after, cluster))
+            // A watch that is lost moves everybody on, too: a member can answer calls and watch nothing.
+            let (current, at) = (self.current.clone(), self.current.load(Ordering::Relaxed));
+            let members = self.members.len();
+            Ok(watching::spawn(stream, after, cluster, move || leave(&current, at, members)))
         }
         .boxed()
     }

@@ -1,34 +1,41 @@
 //! How does the table keep up with the registry?
 //!
 //! ```text
-//!   list ──► fold ──► publish ──► watch ──changes──► fold ──► publish
-//!    ▲                             │ └── presence of gateways: nothing to publish
-//!    └── back-off 100 ms → 5 s ◄── lost, or 10 min over
+//!   list ──► books ──► fold ──► publish ──► watch ──changes──► books ──► fold ──► publish
+//!    ▲                                       │ └── presence of gateways: nothing to publish
+//!    └──────── back-off 100 ms → 5 s ◄────── lost, or 10 min over
 //! ```
 //!
-//! Losing the registry changes nothing: the last table stays, and only the next *successful* listing
-//! can take something out of it. A gateway that starts while the registry is away begins with the copy
-//! on its disk ([`super::last_known_good`]). The revision advances on events and on the store's own word, never
-//! on a timeout.
+//! Losing the registry changes nothing: the last table stays, and an absence is applied as far as the
+//! guard believes it ([`super::guard`]). A gateway that starts while the registry is away begins with the
+//! copy on its disk ([`super::last_known_good`]), or else with that of another gateway
+//! ([`super::peers`]). The revision advances on events and on the store's own word, never on a timeout.
+//!
+//! After every loss everything is listed again, even where the watch could go on from its revision: a
+//! store that was wiped and has grown past that revision would go on just as well, and nobody would
+//! notice.
+
+mod status;
+
+pub use status::{ALARMS, Alarm, Freshness, Present, Status};
 
 use super::{
-    Change, Entry, Error, Listing, Registry, Update,
-    fold::{Entries, Fold},
-    keys::Prefix,
+    Change, Error, Listing, Registry, Update,
+    books::Books,
+    fold::Fold,
+    keys::{Key, Part, Prefix},
     last_known_good::Saved,
+    peers::Peers,
 };
-use crate::table::{Source, Table};
+use crate::{
+    identity::Trust,
+    table::{Source, Table},
+};
 use rand::Rng as _;
-use std::{
-    collections::BTreeSet,
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use status::ALARM;
+use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
+use suiyue_proto::identity::files::now;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Back-off after a loss, with full jitter: from here …
@@ -37,115 +44,6 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A watch is not trusted for ever: list and compare this often, ± 20 %.
 const RELIST: Duration = Duration::from_secs(600);
-/// A registry that is away for this long needs a person.
-const ALARM: Duration = Duration::from_secs(3600);
-
-/// How fresh the table is.
-#[derive(Debug, Clone, Default)]
-pub struct Freshness {
-    /// Revision up to which every change is known, presence of gateways included; 0: none yet.
-    pub revision: i64,
-    /// When the registry last said so.
-    pub confirmed: Option<Instant>,
-    /// What went wrong since; `None` while all is well.
-    pub error: Option<Error>,
-    /// When the copy was written that the table was made from, in milliseconds since 1970; `None` once
-    /// the registry itself was heard.
-    pub copied_unix_ms: Option<i64>,
-}
-
-impl Freshness {
-    /// Time since the registry last said that it is so, as far back as the copy on disk goes.
-    #[must_use]
-    pub fn age(&self) -> Option<Duration> {
-        let copied = self.copied_unix_ms.map(|at| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            now.saturating_sub(Duration::from_millis(u64::try_from(at).unwrap_or(0)))
-        });
-        self.confirmed.map(|at| at.elapsed()).or(copied)
-    }
-
-    /// When the registry last said that it is so, in milliseconds since 1970, by this machine's clock;
-    /// `None`: never.
-    #[must_use]
-    pub fn heard_unix_ms(&self) -> Option<i64> {
-        let heard = self.confirmed.map(|at| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            i64::try_from(now.saturating_sub(at.elapsed()).as_millis()).unwrap_or(i64::MAX)
-        });
-        heard.or(self.copied_unix_ms)
-    }
-}
-
-/// Lets others see what the follower knows. Clones see the same.
-#[derive(Debug, Clone)]
-pub struct Status {
-    known: Arc<Mutex<Known>>,
-    /// Counts up with every table that was made from what the registry said.
-    changes: watch::Sender<u64>,
-}
-
-impl Default for Status {
-    fn default() -> Self {
-        Self { known: Arc::default(), changes: watch::Sender::new(0) }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    prefix: Prefix,
-    freshness: Freshness,
-    entries: Entries,
-    cluster: u64,
-}
-
-impl Status {
-    /// How fresh the table is.
-    #[must_use]
-    pub fn freshness(&self) -> Freshness {
-        self.known().freshness.clone()
-    }
-
-    /// Every entry below the prefix, as last heard of.
-    #[must_use]
-    pub fn entries(&self) -> Vec<Entry> {
-        self.known().entries.values().cloned().collect()
-    }
-
-    /// The entry of a key, as last heard of.
-    #[must_use]
-    pub fn entry(&self, key: &str) -> Option<Entry> {
-        self.known().entries.get(key).cloned()
-    }
-
-    /// Gateways that are present, as last heard of.
-    #[must_use]
-    pub fn gateways(&self) -> u32 {
-        let known = self.known();
-        let present = known.entries.keys().filter(|key| known.prefix.is_presence(key)).count();
-        u32::try_from(present).unwrap_or(u32::MAX)
-    }
-
-    /// Tells when the registry said something new; presence of gateways is nothing new.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    /// What is known now, for the disk.
-    pub(super) fn saved(&self, unix_ms: i64) -> Saved {
-        let known = self.known();
-        Saved {
-            cluster: known.cluster,
-            revision: known.freshness.revision,
-            unix_ms,
-            entries: known.entries.clone(),
-        }
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What a follower starts with.
 pub struct Start {
@@ -159,31 +57,40 @@ pub struct Start {
     pub source: Source,
     /// The copy on disk, from the last time.
     pub copy: Option<Saved>,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
+    /// Gateways that are asked when there is neither a registry nor a copy.
+    pub peers: Peers,
 }
 
 /// Keeps the table until `shutdown`: the status, and the future that does the work.
 ///
-/// `publish` gets a table made from the copy at once, if there is one, another one after the first
-/// successful listing, and another one after each change.
+/// `publish` gets a table made from the copy before this returns, if there is one, another one after the
+/// first successful listing, and another one after each change.
 pub fn follow(
     start: Start,
     publish: impl FnMut(Arc<Table>),
     shutdown: CancellationToken,
 ) -> (Status, impl Future<Output = ()>) {
-    let Start { registry, prefix, base, source, copy } = start;
-    let status = Status::default();
-    status.known().prefix = prefix.clone();
-    let follower = Follower {
+    let Start { registry, prefix, base, source, copy, trust, peers } = start;
+    let fixed: Vec<_> = base.nodes.values().flat_map(|node| node.scopes.iter().copied()).collect();
+    let status = Status::new(prefix.clone(), Books::new(prefix.clone(), fixed));
+    let mut follower = Follower {
         registry,
-        fold: Fold::new(prefix.clone(), base, source),
+        fold: Fold::new(prefix.clone(), base, source).trusting(trust),
         prefix,
         status: status.clone(),
         publish,
+        peers,
+        begun: None,
         complained: BTreeSet::new(),
-        listed: false,
         alarmed: false,
     };
-    let run = async move { shutdown.run_until_cancelled(follower.run(copy)).await.unwrap_or_default() };
+    let copied = copy.is_some();
+    if let Some(copy) = copy {
+        follower.begin_with(copy, Source::LastKnownGood);
+    }
+    let run = async move { shutdown.run_until_cancelled(follower.run(copied)).await.unwrap_or_default() };
     (status, run)
 }
 
@@ -193,20 +100,18 @@ struct Follower<P> {
     fold: Fold,
     status: Status,
     publish: P,
+    peers: Peers,
+    /// What the table was made from before the registry was heard.
+    begun: Option<Source>,
     /// Keys that cannot be used, with the reasons, which the log names already.
     complained: BTreeSet<(String, String)>,
-    /// The registry itself was heard.
-    listed: bool,
     /// It was said that the registry is away for long.
     alarmed: bool,
 }
 
 impl<P: FnMut(Arc<Table>)> Follower<P> {
-    async fn run(mut self, copy: Option<Saved>) {
-        if let Some(copy) = copy {
-            self.begin_with(copy);
-        }
-        let started = Instant::now();
+    /// `copied`: there was a copy on disk, and nobody else has to be asked.
+    async fn run(mut self, copied: bool) {
         let mut backoff = BACKOFF_MIN;
         loop {
             let error = match self.round(&mut backoff).await {
@@ -218,36 +123,76 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
                 None => tracing::warn!(%error, "the registry is lost; the last table stays in force"),
                 Some(_) => tracing::debug!(%error, "the registry is still lost"),
             }
-            self.alarm(started, &error);
-            tokio::time::sleep(jittered(backoff, 0.0..1.0)).await;
+            self.alarm(&error);
+            if !copied && self.status.books(Books::revision) == 0 {
+                self.ask_peers(&error).await;
+            }
+            let until = Instant::now() + jittered(backoff, 0.0..1.0);
+            while self.idle(until).await == Idle::Changed {
+                self.publish();
+            }
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
     /// Publishes what the registry said the last time, labelled.
-    fn begin_with(&mut self, copy: Saved) {
-        tracing::info!(
-            revision = copy.revision,
-            unix_ms = copy.unix_ms,
-            "the table is the last known good one, until the registry answers"
-        );
+    fn begin_with(&mut self, copy: Saved, source: Source) {
+        let (revision, unix_ms) = (copy.revision, copy.unix_ms);
         {
             let mut known = self.status.known();
-            known.freshness.revision = copy.revision;
-            known.freshness.copied_unix_ms = Some(copy.unix_ms);
-            known.cluster = copy.cluster;
-            known.entries = copy.entries;
+            let Saved { cluster, revision, unix_ms, entries, held } = copy;
+            if !known.books.begin(entries, held, (cluster, revision), Instant::now()) {
+                return;
+            }
+            known.freshness.revision = revision;
+            known.freshness.copied_unix_ms = Some(unix_ms);
+            known.waiting = None;
         }
+        tracing::info!(revision, unix_ms, ?source, "this is the table until the registry answers");
+        self.begun = Some(source);
         self.publish();
     }
 
+    /// Neither a registry nor a copy: another gateway may know.
+    async fn ask_peers(&mut self, error: &Error) {
+        match self.peers.newest(&self.prefix).await {
+            Ok(saved) => self.begin_with(saved, Source::Peer),
+            Err(peers) => {
+                let waiting = format!("{error}; there is no copy on disk; {peers}");
+                let new = self.status.known().waiting.replace(waiting.clone()) != Some(waiting.clone());
+                if new {
+                    tracing::warn!(waiting, "there is no table yet");
+                }
+            }
+        }
+    }
+
     /// A person must act when the registry is away for long: calls go on, changes do not.
-    fn alarm(&mut self, started: Instant, error: &Error) {
-        let heard = self.status.freshness().confirmed.unwrap_or(started);
-        if !self.alarmed && heard.elapsed() >= ALARM {
+    fn alarm(&mut self, error: &Error) {
+        let away = self.status.known().away();
+        if !self.alarmed && away >= ALARM {
             self.alarmed = true;
             tracing::error!(%error, "the registry has been away for an hour: calls go on, changes are not seen");
         }
+    }
+
+    /// Waits until then, or until an operator or the clock has changed what is applied.
+    async fn idle(&self, until: Instant) -> Idle {
+        let next = self.status.books(Books::next);
+        let due = next.map_or(until, |next| next.min(until));
+        // A certificate that ends while the table is frozen closes its connections all the same.
+        let frozen = self.status.books(|books| books.freeze().is_some());
+        tokio::select! {
+            () = self.status.ordered.notified() => return Idle::Changed,
+            () = instant(self.fold.due()), if !frozen => return Idle::Changed,
+            () = tokio::time::sleep_until(due) => {}
+        }
+        let now = Instant::now();
+        if self.status.known().books.tick(now) {
+            tracing::warn!("entries were held for long enough: their absence is applied");
+            return Idle::Changed;
+        }
+        if now >= until { Idle::Over } else { Idle::Nothing }
     }
 
     /// Lists and watches until it is time to list again, or the watch is lost.
@@ -257,12 +202,18 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
         let revision = listing.revision;
         self.relisted(listing);
         let mut updates = self.registry.watch(&root, revision).await?;
-        let relist = tokio::time::sleep(jittered(RELIST, 0.8..1.2));
-        tokio::pin!(relist);
+        let relist = Instant::now() + jittered(RELIST, 0.8..1.2);
         loop {
             let update = tokio::select! {
                 update = updates.recv() => update,
-                () = &mut relist => return Ok(()),
+                idle = self.idle(relist) => match idle {
+                    Idle::Over => return Ok(()),
+                    Idle::Nothing => continue,
+                    Idle::Changed => {
+                        self.publish();
+                        continue;
+                    }
+                },
             };
             let changed = self.take(update, &mut updates)?;
             // Only a watch that delivers proves that the registry is back.
@@ -273,42 +224,28 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
         }
     }
 
-    /// Replaces everything by a listing; what is not in it is gone.
+    /// Compares everything with a listing.
     fn relisted(&mut self, listing: Listing) {
-        let changed = {
+        let cluster = self.registry.cluster();
+        let (listed, first) = {
             let mut known = self.status.known();
-            if listing.revision < known.freshness.revision {
-                let was = known.freshness.revision;
-                tracing::warn!(
-                    was,
-                    is = listing.revision,
-                    "the registry went back: it was restored or replaced"
-                );
-            }
-            // The audit is not for the table, and there is much of it.
-            let entries = listing.entries.into_iter().filter(|entry| !self.prefix.is_audit(&entry.key));
-            let fresh = entries.map(|entry| (entry.key.clone(), entry)).collect::<Entries>();
-            let stale = std::mem::replace(&mut known.entries, fresh);
+            let revision = listing.revision;
+            let listed = known.books.list(listing, cluster, Instant::now());
             let was_lost = known.freshness.error.is_some();
-            let cluster = self.registry.cluster();
-            if known.cluster != 0 && known.cluster != cluster {
-                tracing::warn!(was = known.cluster, is = cluster, "another cluster of etcd answers");
-            }
-            known.cluster = cluster;
-            known.freshness = Freshness {
-                revision: listing.revision,
-                confirmed: Some(Instant::now()),
-                ..Freshness::default()
-            };
+            known.freshness = Freshness { revision, confirmed: Some(Instant::now()), ..Freshness::default() };
+            known.waiting = None;
             if was_lost {
-                tracing::info!(revision = listing.revision, "the registry is back");
+                tracing::info!(revision, "the registry is back");
             }
-            let shown = |(key, _): &(&String, &Entry)| !self.prefix.is_presence(key);
-            !stale.iter().filter(shown).eq(known.entries.iter().filter(shown))
+            (listed, !std::mem::replace(&mut known.listed, true))
         };
+        if let Some(restored) = listed.restored {
+            let held = self.status.held().len();
+            tracing::error!(why = %restored, held,
+                "the registry was restored or replaced: what was known before is held until `suiyue registry accept`");
+        }
         self.alarmed = false;
-        let first = !std::mem::replace(&mut self.listed, true);
-        if changed || first {
+        if listed.changed || listed.restored.is_some() || first {
             self.publish();
         }
     }
@@ -318,24 +255,16 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
         let mut changed = false;
         let mut next =
             first.unwrap_or_else(|| Update::Lost(Error::Unreachable("the watch ended".to_owned())));
-        let mut known = self.status.known();
         loop {
-            match next {
-                Update::Heartbeat => {}
-                Update::Lost(error) if changed => {
+            match self.note(next) {
+                Ok(more) => changed |= more,
+                Err(error) if changed => {
                     // What came before the loss is true: show it, then list again.
-                    drop(known);
                     self.publish();
                     return Err(error);
                 }
-                Update::Lost(error) => return Err(error),
-                Update::Changes { revision, changes } => {
-                    known.freshness.revision = known.freshness.revision.max(revision);
-                    changed |= apply(changes, &mut known.entries, &self.prefix);
-                }
+                Err(error) => return Err(error),
             }
-            known.freshness.confirmed = Some(Instant::now());
-            known.freshness.error = None;
             match updates.try_recv() {
                 Ok(update) => next = update,
                 Err(_) => return Ok(changed),
@@ -343,16 +272,57 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
         }
     }
 
+    /// Enters one update into the books; whether what is applied has changed.
+    fn note(&self, update: Update) -> Result<bool, Error> {
+        let mut known = self.status.known();
+        let mut changed = false;
+        match update {
+            Update::Heartbeat => {}
+            Update::Lost(error) => return Err(error),
+            Update::Changes { revision, changes, before } => {
+                for change in &changes {
+                    if let Change::Put(entry) = change {
+                        known.note_clock(entry);
+                    }
+                }
+                let held = known.books.held().len();
+                let taken = known.books.take(revision, changes, &before, Instant::now());
+                changed = taken.map_err(|missed| Error::Unreachable(missed.to_string()))?;
+                known.freshness.revision = known.freshness.revision.max(revision);
+                let now = known.books.held().len();
+                if now > held {
+                    tracing::warn!(
+                        held = now,
+                        "entries vanished from the registry unexplained: they are held"
+                    );
+                }
+            }
+        }
+        known.freshness.confirmed = Some(Instant::now());
+        known.freshness.error = None;
+        Ok(changed)
+    }
+
     fn publish(&mut self) {
-        let mut table = {
+        let (mut table, listed) = {
             let known = self.status.known();
-            self.fold.table(&known.entries, known.freshness.revision)
+            // A freeze began with a table: that one stays. Who is revoked is out all the same: connections
+            // are held to the roll.
+            if known.books.freeze().is_some() {
+                self.fold.learn(known.books.heard());
+                return;
+            }
+            let mut table = self.fold.table(&known.books.applied(), known.freshness.revision);
+            table.hash = known.books.digest().hex();
+            table.histories = known.books.histories();
+            table.stale = stale(&self.prefix, &known.books, &table);
+            (table, known.listed)
         };
         self.complain(&table);
-        if self.listed {
+        if listed {
             self.status.changes.send_modify(|count| *count += 1);
-        } else {
-            table.source = Source::LastKnownGood;
+        } else if let Some(begun) = self.begun {
+            table.source = begun;
         }
         (self.publish)(Arc::new(table));
     }
@@ -368,33 +338,46 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
     }
 }
 
+/// Until an instant of the wall clock, in seconds since 1970-01-01 UTC.
+async fn instant(unix_s: i64) {
+    // Clocks are set: a far instant is looked at again every hour.
+    while let Ok(left @ 1..) = u64::try_from(unix_s.saturating_sub(now())) {
+        tokio::time::sleep(Duration::from_secs(left.min(3600))).await;
+    }
+}
+
+/// What happened while nothing came from the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Idle {
+    /// What is applied has changed.
+    Changed,
+    /// Nothing, and the time is not over.
+    Nothing,
+    /// The time is over.
+    Over,
+}
+
+/// Endpoints of which something is held: their own entry, or what their node has declared.
+fn stale(prefix: &Prefix, books: &Books, table: &Table) -> BTreeSet<(Arc<str>, Arc<str>)> {
+    let mut stale = BTreeSet::new();
+    for key in books.held().keys() {
+        let Ok(Key::Node { region, node, part }) = prefix.parse(key) else { continue };
+        let Some(node) = table.nodes.get(node.as_str()).filter(|node| node.region == region) else {
+            continue;
+        };
+        let held = node.endpoints.iter().filter(|endpoint| match &part {
+            Part::Live(name) => **name == *endpoint.name,
+            Part::Spec | Part::Keys => true,
+            Part::Intent | Part::Gone(_) => false,
+        });
+        stale.extend(held.map(|endpoint| (node.name.clone(), endpoint.name.clone())));
+    }
+    stale
+}
+
 /// So that many gateways do not come back at the same instant.
 fn jittered(delay: Duration, range: Range<f64>) -> Duration {
     delay.mul_f64(rand::rng().random_range(range))
-}
-
-/// Whether the table changes.
-fn apply(changes: Vec<Change>, entries: &mut Entries, prefix: &Prefix) -> bool {
-    let mut changed = false;
-    let audit = |change: &Change| match change {
-        Change::Put(entry) => prefix.is_audit(&entry.key),
-        Change::Delete { key } => prefix.is_audit(key),
-    };
-    for change in changes.into_iter().filter(|change| !audit(change)) {
-        let key = match change {
-            Change::Put(entry) => {
-                let key = entry.key.clone();
-                entries.insert(key.clone(), entry);
-                key
-            }
-            Change::Delete { key } => {
-                entries.remove(&key);
-                key
-            }
-        };
-        changed |= !prefix.is_presence(&key);
-    }
-    changed
 }
 
 #[cfg(test)]

@@ -73,7 +73,13 @@ impl Prefix {
         format!("{}/audit/", self.0)
     }
 
-    /// The key is a gateway's presence: it says nothing about where calls go.
+    /// The key says nothing about where calls go: a gateway's presence, or a goodbye.
+    #[must_use]
+    pub fn is_silent(&self, key: &str) -> bool {
+        self.is_presence(key) || matches!(self.parse(key), Ok(Key::Node { part: Part::Gone(_), .. }))
+    }
+
+    /// The key is a gateway's presence.
     #[must_use]
     pub fn is_presence(&self, key: &str) -> bool {
         key.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.starts_with("/gateways/"))
@@ -96,6 +102,8 @@ pub enum Key {
     },
     /// `gateways/{id}`: presence of a gateway.
     Gateway(String),
+    /// `trust/{province}`: who may speak for a province, by the first two digits of its code.
+    Trust(Code),
     /// `apps/{app}`: what an app may call.
     App(String),
     /// `audit/{ulid}`: an entry of the audit.
@@ -115,6 +123,16 @@ pub enum Part {
     Intent,
     /// `live/{endpoint}`: an endpoint that is there.
     Live(String),
+    /// `gone/{endpoint}`: an endpoint that has said goodbye.
+    Gone(String),
+}
+
+impl Part {
+    /// The node says it, and signs it. Operators' orders it does not, and a goodbye makes no route.
+    #[must_use]
+    pub const fn is_signed(&self) -> bool {
+        matches!(self, Self::Spec | Self::Keys | Self::Live(_))
+    }
 }
 
 /// A key that is none of ours.
@@ -149,6 +167,7 @@ impl fmt::Display for Key {
         match self {
             Self::Region(code) => write!(f, "regions/{code}"),
             Self::Gateway(id) => write!(f, "gateways/{id}"),
+            Self::Trust(code) => write!(f, "trust/{}", code.get() / 10_000),
             Self::App(name) => write!(f, "apps/{name}"),
             Self::Audit(id) => write!(f, "audit/{id}"),
             Self::AuditHead => f.write_str("audit/head"),
@@ -157,6 +176,7 @@ impl fmt::Display for Key {
                 Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
                 Part::Intent => write!(f, "nodes/{region}/{node}/intent"),
                 Part::Live(endpoint) => write!(f, "nodes/{region}/{node}/live/{endpoint}"),
+                Part::Gone(endpoint) => write!(f, "nodes/{region}/{node}/gone/{endpoint}"),
             },
         }
     }
@@ -172,6 +192,7 @@ impl FromStr for Key {
         match parts[..] {
             ["regions", code] => Ok(Self::Region(region(code)?)),
             ["gateways", id] => Ok(Self::Gateway(named(id)?)),
+            ["trust", digits] => Ok(Self::Trust(province(digits)?)),
             ["apps", name] => Ok(Self::App(named(name)?)),
             ["audit", "head"] => Ok(Self::AuditHead),
             ["audit", id] => id.parse().map(Self::Audit).map_err(|_| BadKey::Ulid(id.to_owned())),
@@ -179,6 +200,7 @@ impl FromStr for Key {
             ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
             ["nodes", code, name, "intent"] => node(code, name, Part::Intent),
             ["nodes", code, name, "live", endpoint] => node(code, name, Part::Live(named(endpoint)?)),
+            ["nodes", code, name, "gone", endpoint] => node(code, name, Part::Gone(named(endpoint)?)),
             _ => Err(BadKey::Unknown),
         }
     }
@@ -187,6 +209,15 @@ impl FromStr for Key {
 fn region(text: &str) -> Result<Code, BadKey> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| BadKey::Region(text.to_owned()))
+}
+
+/// A province by the two digits that its codes begin with.
+fn province(digits: &str) -> Result<Code, BadKey> {
+    let bad = || BadKey::Region(digits.to_owned());
+    if digits.len() != 2 {
+        return Err(bad());
+    }
+    region(&format!("{digits}0000")).map_err(|_| bad())
 }
 
 fn named(text: &str) -> Result<String, BadKey> {
@@ -218,6 +249,7 @@ mod tests {
     fn every_kind_of_key_is_built_and_parsed() {
         check("regions/440100", Ok(Key::Region(guangzhou())));
         check("gateways/gw-1", Ok(Key::Gateway("gw-1".to_owned())));
+        check("trust/44", Ok(Key::Trust(Code::new(440_000).unwrap())));
         check("apps/gate-1", Ok(Key::App("gate-1".to_owned())));
         check("audit/head", Ok(Key::AuditHead));
         let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
@@ -228,6 +260,14 @@ mod tests {
         check("nodes/440100/suikang/keys", of_suikang(Part::Keys));
         check("nodes/440100/suikang/intent", of_suikang(Part::Intent));
         check("nodes/440100/suikang/live/suikang-1", of_suikang(Part::Live("suikang-1".to_owned())));
+        check("nodes/440100/suikang/gone/suikang-1", of_suikang(Part::Gone("suikang-1".to_owned())));
+    }
+
+    #[test]
+    fn presence_and_goodbyes_are_silent() {
+        let silent = |key: &str| Prefix::default().is_silent(&format!("/suiyue/v1/{key}"));
+        assert!(silent("gateways/gw-1") && silent("nodes/440100/suikang/gone/suikang-1"));
+        assert!(!silent("nodes/440100/suikang/live/suikang-1") && !silent("regions/440100"));
     }
 
     #[test]
@@ -237,6 +277,9 @@ mod tests {
         check("nodes/440100/suikang", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live/a/b", Err(BadKey::Unknown));
+        check("trust/440000", Err(BadKey::Region("440000".to_owned())));
+        check("trust/4", Err(BadKey::Region("4".to_owned())));
+        check("trust/00", Err(BadKey::Region("00".to_owned())));
         check("audit/tail", Err(BadKey::Ulid("tail".to_owned())));
         check("regions/4401", Err(BadKey::Region("4401".to_owned())));
         check("regions/+40100", Err(BadKey::Region("+40100".to_owned())));

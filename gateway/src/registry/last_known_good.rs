@@ -62,6 +62,8 @@ pub struct Saved {
     pub unix_ms: i64,
     /// Everything below the prefix.
     pub entries: Entries,
+    /// What was held when a restored registry had it no more, or otherwise.
+    pub held: Entries,
 }
 
 /// The copies of one gateway.
@@ -150,18 +152,26 @@ impl LastKnownGood {
     }
 
     async fn copy(&self, status: &Status, failed: &mut bool) {
-        let (keeper, saved) = (self.clone(), status.saved(now_ms()));
+        let now = now_ms();
+        let Some(saved) = status.saved(now) else { return };
+        let keeper = self.clone();
         match tokio::task::spawn_blocking(move || keeper.save(&saved)).await {
-            Ok(Ok(())) => *failed = false,
-            Ok(Err(error)) if !*failed => {
-                *failed = true;
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(
-                    error,
-                    "the registry cannot be copied to disk: a start without etcd would be empty"
-                );
+            Ok(Ok(())) => {
+                *failed = false;
+                status.note_copy(Ok(now));
             }
-            _ => {}
+            Ok(Err(error)) => {
+                let cause = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+                status.note_copy(Err(format!("{error}: {cause}")));
+                if !std::mem::replace(failed, true) {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(
+                        error,
+                        "the registry cannot be copied to disk: a start without etcd would be empty"
+                    );
+                }
+            }
+            Err(_) => {}
         }
     }
 }
@@ -171,19 +181,37 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// One entry of a copy.
+pub(super) fn saved_entry(entry: &Entry, held: bool) -> v1::SavedEntry {
+    let (key, value) = (entry.key.clone(), entry.value.clone());
+    v1::SavedEntry { key, value, mod_revision: entry.mod_revision, lease: entry.lease, held }
+}
+
+/// The copy that these messages make.
+pub(super) fn from_saved(head: &v1::RegistrySnapshot, saved: Vec<v1::SavedEntry>) -> Saved {
+    let (mut entries, mut held) = (Entries::new(), Entries::new());
+    for one in saved {
+        let into = if one.held { &mut held } else { &mut entries };
+        let (mod_revision, lease) = (one.mod_revision, one.lease);
+        into.insert(one.key.clone(), Entry { key: one.key, value: one.value, mod_revision, lease });
+    }
+    let (cluster, revision, unix_ms) = (head.cluster_id, head.revision, head.saved_unix_ms);
+    Saved { cluster, revision, unix_ms, entries, held }
+}
+
+/// All entries of a copy.
+pub(super) fn all_saved(saved: &Saved) -> impl Iterator<Item = v1::SavedEntry> {
+    let entries = saved.entries.values().map(|entry| saved_entry(entry, false));
+    entries.chain(saved.held.values().map(|entry| saved_entry(entry, true)))
+}
+
 fn encode(saved: &Saved, prefix: &Prefix) -> Vec<u8> {
-    let entry = |entry: &Entry| v1::SavedEntry {
-        key: entry.key.clone(),
-        value: entry.value.clone(),
-        mod_revision: entry.mod_revision,
-        lease: entry.lease,
-    };
     let message = v1::RegistrySnapshot {
         prefix: prefix.root(),
         cluster_id: saved.cluster,
         revision: saved.revision,
         saved_unix_ms: saved.unix_ms,
-        entries: saved.entries.values().map(entry).collect(),
+        entries: all_saved(saved).collect(),
     };
     let body = message.encode_to_vec();
     [&MAGIC[..], digest(&SHA256, &body).as_ref(), &body].concat()
@@ -209,20 +237,12 @@ fn read(path: &Path, prefix: &Prefix) -> Result<Option<Saved>, Error> {
     if digest(&SHA256, body).as_ref() != sum {
         return Err(damaged("its contents are not those that were written"));
     }
-    let message = v1::RegistrySnapshot::decode(body).map_err(|_| damaged("it cannot be decoded"))?;
+    let mut message = v1::RegistrySnapshot::decode(body).map_err(|_| damaged("it cannot be decoded"))?;
     if message.prefix != prefix.root() {
         return Ok(None);
     }
-    let entry = |saved: v1::SavedEntry| {
-        let (mod_revision, lease) = (saved.mod_revision, saved.lease);
-        (saved.key.clone(), Entry { key: saved.key, value: saved.value, mod_revision, lease })
-    };
-    Ok(Some(Saved {
-        cluster: message.cluster_id,
-        revision: message.revision,
-        unix_ms: message.saved_unix_ms,
-        entries: message.entries.into_iter().map(entry).collect(),
-    }))
+    let entries = std::mem::take(&mut message.entries);
+    Ok(Some(from_saved(&message, entries)))
 }
 
 #[cfg(test)]
@@ -237,7 +257,8 @@ mod tests {
             lease: i64::from(u32::MAX),
         };
         let entries = ["/suiyue/v1/a", "/suiyue/v1/b"].map(|key| (key.to_owned(), entry(key)));
-        Saved { cluster: 3, revision: 9, unix_ms, entries: entries.into() }
+        let held = [("/suiyue/v1/c".to_owned(), entry("/suiyue/v1/c"))];
+        Saved { cluster: 3, revision: 9, unix_ms, entries: entries.into(), held: held.into() }
     }
 
     fn open(dir: &tempfile::TempDir) -> LastKnownGood {

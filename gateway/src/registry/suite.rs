@@ -51,7 +51,7 @@ async fn keys(registry: &dyn Registry, prefix: &str) -> Vec<String> {
 pub(crate) async fn next(updates: &mut mpsc::Receiver<Update>) -> (i64, Vec<Change>) {
     loop {
         match updates.recv().await.expect("a watch says that it is lost before it ends") {
-            Update::Changes { revision, changes } if !changes.is_empty() => return (revision, changes),
+            Update::Changes { revision, changes, .. } if !changes.is_empty() => return (revision, changes),
             Update::Changes { .. } | Update::Heartbeat => {}
             Update::Lost(error) => panic!("lost: {error}"),
         }

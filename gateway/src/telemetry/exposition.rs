@@ -14,7 +14,10 @@ mod process;
 pub use format::Format;
 
 use super::{Metrics, histogram::Reading};
-use crate::snapshot::Snapshot;
+use crate::{
+    registry::{follow::Status as Followed, guard::Cause},
+    snapshot::Snapshot,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
@@ -32,9 +35,34 @@ pub struct Scene {
     pub snapshot: Arc<Snapshot>,
     /// How long plans took to make.
     pub rebuilds: Reading,
+    /// Whose certificate ends when, in seconds since 1970-01-01 UTC.
+    pub expiries: Vec<(String, i64)>,
     /// Since when the registry has not confirmed the table; as far back as the copy on disk goes;
     /// `None`: there is no registry, or neither it nor a copy was read yet.
     pub age: Option<Duration>,
+    /// How the registry is followed; `None`: there is none.
+    pub registry: Option<Following>,
+}
+
+/// How the registry is followed.
+#[derive(Debug, Clone, Default)]
+pub struct Following {
+    /// Why keys are held, one for each key.
+    pub held: Vec<Cause>,
+    /// Alarms that are raised.
+    pub alarms: Vec<&'static str>,
+    /// Gateways that are present.
+    pub gateways: u32,
+}
+
+impl From<&Followed> for Following {
+    fn from(followed: &Followed) -> Self {
+        Self {
+            held: followed.held().values().map(|held| held.cause).collect(),
+            alarms: followed.alarms().iter().map(|alarm| alarm.word).collect(),
+            gateways: followed.gateways(),
+        }
+    }
 }
 
 /// The numbers as text.

@@ -104,6 +104,18 @@ fn an_app_is_added_with_lists() {
 }
 
 #[test]
+fn a_freeze_needs_a_reason_and_its_end_none() {
+    let cli = parse("suiyue registry freeze --reason trial --dry-run").unwrap();
+    let Command::Registry(Registry::Freeze { off, reason, dry_run, .. }) = cli.command else {
+        panic!("{cli:?}")
+    };
+    assert_eq!((off, reason.as_deref(), dry_run), (false, Some("trial"), true));
+    let cli = parse("suiyue registry freeze --off").unwrap();
+    let Command::Registry(Registry::Freeze { off, reason, .. }) = cli.command else { panic!("{cli:?}") };
+    assert_eq!((off, reason), (true, None));
+}
+
+#[test]
 fn several_things_are_supposed() {
     let line =
         "suiyue route explain --region 440100 --what-if node-down=a --what-if drain=b --what-if s.toml";
@@ -129,7 +141,8 @@ fn every_operator_verb_has_an_example() {
         ["audit", "verify"],
     ];
     let nodes = ["describe", "verify", "promote", "suspend", "drain", "undrain"].map(|verb| ["node", verb]);
-    for verb in nodes.into_iter().chain(verbs) {
+    let registry = ["status", "dump", "diff", "freeze", "accept"].map(|verb| ["registry", verb]);
+    for verb in nodes.into_iter().chain(registry).chain(verbs) {
         let mut command = Cli::command();
         let verb = verb.iter().fold(&mut command, |c, name| c.find_subcommand_mut(name).unwrap());
         let help = verb.render_long_help().to_string();
@@ -154,6 +167,7 @@ fn wrong_values_are_refused_with_what_is_wanted() {
     check("suiyue route explain --region 440100 --what-if undrain=a", "shift file");
     check("suiyue region describe Guangzhou", "six digits");
     check("suiyue region describe 440100 -o yaml", "toml");
+    check("suiyue registry freeze", "--reason");
     check("suiyue load --mix show=0", "weight above 0");
     check("suiyue load --seconds 0", "seconds");
     check("suiyue demo --seconds 3", "10..=86400");

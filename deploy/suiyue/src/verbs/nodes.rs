@@ -99,6 +99,8 @@ pub struct Endpoint {
     pub ready: Vec<u32>,
     /// Calls in flight from this gateway.
     pub in_flight: u32,
+    /// The registry has it no more: it serves while it passes its checks.
+    pub stale: bool,
 }
 
 impl From<&EndpointInfo> for Endpoint {
@@ -111,6 +113,7 @@ impl From<&EndpointInfo> for Endpoint {
             health_age_ms: info.health_age_ms,
             ready: info.ready.clone(),
             in_flight: info.in_flight,
+            stale: info.stale,
         }
     }
 }
@@ -196,8 +199,10 @@ fn cells(endpoint: &Endpoint) -> [String; 6] {
         "" => endpoint.health.clone(),
         reason => format!("{} ({reason})", endpoint.health),
     };
+    let name =
+        if endpoint.stale { format!("{} (stale)", endpoint.endpoint) } else { endpoint.endpoint.clone() };
     [
-        endpoint.endpoint.clone(),
+        name,
         endpoint.address.clone(),
         health,
         output::age(endpoint.health_age_ms),

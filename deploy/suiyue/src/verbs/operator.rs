@@ -1,20 +1,31 @@
 //! Which gateway answers an operator?
 //!
 //! The first of the list that can be reached, each given two seconds. Only a failed connection moves
-//! on to the next: an answer, also a refusal, is an answer.
+//! on to the next: an answer, also a refusal, is an answer. With a certificate ([`introduce`]) it is asked
+//! over TLS, and must show a gateway's.
 
 use super::refusal;
-use crate::{cli::Account, exit::Usage};
+use crate::{
+    cli::Account,
+    exit::{Guarded, Usage},
+};
 use anyhow::{Context as _, anyhow, bail};
-use std::{error::Error as _, time::Duration};
+use std::{error::Error as _, sync::OnceLock, time::Duration};
 use suiyue_gateway::audit::actor::{MAX_REASON, is_actor, is_reason};
-use suiyue_proto::v1::{
-    ChangeAppResponse, DescribeRegionRequest, DescribeRegionResponse, DumpRegistryRequest,
-    DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, ListAppsRequest, ListAppsResponse,
-    ListNodesRequest, ListNodesResponse, ListRegionsRequest, ListRegionsResponse, ReadAuditRequest,
-    ReadAuditResponse, RememberedAuditRequest, RememberedAuditResponse, RevokeAppRequest, RotateAppRequest,
-    SetAppRequest, SetNodeIntentRequest, SetNodeIntentResponse, SetRegionPolicyRequest,
-    SetRegionPolicyResponse, TableInfo, operator_service_client::OperatorServiceClient,
+use suiyue_proto::{
+    identity::{Files, Identity},
+    reason::Reason,
+    v1::{
+        AcceptRegistryRequest, AcceptRegistryResponse, ChangeAppResponse, DescribeRegionRequest,
+        DescribeRegionResponse, DiffRegistryRequest, DiffRegistryResponse, DumpRegistryRequest,
+        DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, FreezeRegistryRequest,
+        FreezeRegistryResponse, ListAppsRequest, ListAppsResponse, ListNodesRequest, ListNodesResponse,
+        ListRegionsRequest, ListRegionsResponse, PublishTrustRequest, PublishTrustResponse, ReadAuditRequest,
+        ReadAuditResponse, RegistryStatusRequest, RegistryStatusResponse, RememberedAuditRequest,
+        RememberedAuditResponse, RevokeAppRequest, RotateAppRequest, SetAppRequest, SetNodeIntentRequest,
+        SetNodeIntentResponse, SetRegionPolicyRequest, SetRegionPolicyResponse, TableInfo,
+        operator_service_client::OperatorServiceClient,
+    },
 };
 use tonic::{
     Request, Response, Status, Streaming, metadata::MetadataValue, transport::Channel, transport::Endpoint,
@@ -26,6 +37,18 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const STREAM_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A full dump of a large federation is larger than tonic's 4 MiB.
 const MAX_ANSWER: usize = 256 << 20;
+
+/// Who asks. One process asks as one person.
+static OWN: OnceLock<Identity> = OnceLock::new();
+
+/// Says who asks, once.
+///
+/// # Errors
+/// The files cannot be used.
+pub fn introduce(files: Files) -> anyhow::Result<()> {
+    let own = Identity::open(files).map_err(|error| anyhow!(Usage(error.to_string())))?;
+    OWN.set(own).map_err(|_| anyhow!("an operator has introduced itself twice"))
+}
 
 /// A connection to the operator API of one gateway.
 pub struct Operator {
@@ -39,6 +62,14 @@ pub struct Operator {
 /// # Errors
 /// When no address can be reached: names each with its cause.
 pub async fn connect_any(addresses: &[String], flag: &str) -> anyhow::Result<(Channel, String)> {
+    connect_as(None, addresses, flag).await
+}
+
+async fn connect_as(
+    own: Option<&Identity>,
+    addresses: &[String],
+    flag: &str,
+) -> anyhow::Result<(Channel, String)> {
     let mut causes = Vec::new();
     for address in addresses {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
@@ -46,7 +77,13 @@ pub async fn connect_any(addresses: &[String], flag: &str) -> anyhow::Result<(Ch
             .tcp_nodelay(true)
             .timeout(ANSWER_WITHIN)
             .connect_timeout(CONNECT_WITHIN);
-        match tokio::time::timeout(CONNECT_WITHIN, endpoint.connect()).await {
+        let connect = async {
+            match own {
+                None => endpoint.connect().await,
+                Some(own) => suiyue_node::identity::connect(own, endpoint).await,
+            }
+        };
+        match tokio::time::timeout(CONNECT_WITHIN, connect).await {
             Ok(Ok(channel)) => return Ok((channel, address.clone())),
             Ok(Err(error)) => causes.push(format!("{address}: {}", root_cause(&error))),
             Err(_) => causes.push(format!("{address}: no answer within {} s", CONNECT_WITHIN.as_secs())),
@@ -69,7 +106,7 @@ impl Operator {
     /// # Errors
     /// When none can: names each address with its cause.
     pub async fn connect(gateways: &[String]) -> anyhow::Result<Self> {
-        let (channel, address) = connect_any(gateways, "--gateway").await?;
+        let (channel, address) = connect_as(OWN.get(), gateways, "--gateway").await?;
         let client = OperatorServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
         Ok(Self { client, address, account: Account::default() })
     }
@@ -215,6 +252,15 @@ impl Operator {
         self.client.explain_route(asked).await.map(Response::into_inner)
     }
 
+    /// Brings a record of trust to the registry.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn publish_trust(&mut self, record: Vec<u8>) -> Result<PublishTrustResponse, Status> {
+        let request = self.change(PublishTrustRequest { record: record.into() });
+        self.client.publish_trust(request).await.map(Response::into_inner)
+    }
+
     /// Every key of the registry.
     ///
     /// # Errors
@@ -222,6 +268,56 @@ impl Operator {
     pub async fn dump(&mut self) -> anyhow::Result<DumpRegistryResponse> {
         let answer = self.client.dump_registry(DumpRegistryRequest {}).await;
         self.answered("DumpRegistry", answer)
+    }
+
+    /// How well the gateway follows the registry.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn registry_status(&mut self) -> anyhow::Result<RegistryStatusResponse> {
+        let answer = self.client.registry_status(RegistryStatusRequest {}).await;
+        self.answered("RegistryStatus", answer)
+    }
+
+    /// The gateway's table against the registry now.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn diff(&mut self) -> anyhow::Result<DiffRegistryResponse> {
+        let answer = self.client.diff_registry(DiffRegistryRequest {}).await;
+        self.answered("DiffRegistry", answer)
+    }
+
+    /// Freezes the gateway, or ends it.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn freeze(&mut self, order: FreezeRegistryRequest) -> anyhow::Result<FreezeRegistryResponse> {
+        let request = self.change(order);
+        let answer = self.client.freeze_registry(request).await;
+        self.ordered("FreezeRegistry", answer)
+    }
+
+    /// Accepts what the gateway holds back.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn accept(&mut self, order: AcceptRegistryRequest) -> anyhow::Result<AcceptRegistryResponse> {
+        let request = self.change(order);
+        let answer = self.client.accept_registry(request).await;
+        self.ordered("AcceptRegistry", answer)
+    }
+
+    /// A refused order ends the process with the code that says whose turn it is.
+    fn ordered<T>(&self, method: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
+        answer.map(Response::into_inner).map_err(|status| {
+            let text = self.refused(method, &status);
+            match Reason::of(&status) {
+                Some(Reason::FieldInvalid) => Usage(text).into(),
+                Some(Reason::RegistryFrozen) => Guarded(text).into(),
+                _ => anyhow!(text),
+            }
+        })
     }
 
     fn answered<T>(&self, method: &str, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
@@ -245,6 +341,14 @@ pub fn footer(table: Option<&TableInfo>) -> String {
         "gateway {}, table from {source} at revision {} ({age} old), plan {}",
         table.gateway, table.revision, table.plan
     );
+    if table.frozen {
+        text.push_str(
+            "\nFROZEN: this gateway applies nothing that the registry says (`suiyue registry freeze --off`)",
+        );
+    }
+    if table.stale > 0 {
+        text.push_str(&format!("\n{} keys are held: `suiyue registry status` names them", table.stale));
+    }
     for key in &table.quarantined {
         text.push_str(&format!("\nquarantined: {}: {}", key.key, key.reason));
     }
@@ -264,6 +368,12 @@ pub struct TableDocument {
     pub age_ms: u64,
     /// Generation of the plan in force.
     pub plan: u64,
+    /// Keys that are held although the registry has them no more, or otherwise.
+    pub stale: u32,
+    /// Hash of what was applied; absent: there is no registry.
+    pub table_hash: Option<String>,
+    /// The gateway is frozen.
+    pub frozen: bool,
     /// Keys that could not be used.
     pub quarantined: Vec<QuarantinedDocument>,
 }
@@ -289,6 +399,9 @@ impl From<&TableInfo> for TableDocument {
             revision: table.revision,
             age_ms: table.age_ms,
             plan: table.plan,
+            stale: table.stale,
+            table_hash: (!table.table_hash.is_empty()).then(|| table.table_hash.clone()),
+            frozen: table.frozen,
             quarantined: quarantined.collect(),
         }
     }

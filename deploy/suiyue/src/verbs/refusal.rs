@@ -61,6 +61,7 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::AppRequired => Some("--token-file FILE"),
         Reason::ReasonRequired => Some("--reason TEXT"),
         Reason::RegistryNone => Some("ask a gateway with a [registry] in its configuration"),
+        Reason::RegistryFrozen => Some("`suiyue registry freeze --off`"),
         Reason::WriteUnknown => Some(
             "`suiyue region describe CODE`, `node describe NAME` or `app describe APP` shows what stands there",
         ),

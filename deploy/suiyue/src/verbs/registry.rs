@@ -1,4 +1,10 @@
-//! What stands in the registry? (`suiyue registry dump`)
+//! What stands in the registry, and what do gateways make of it?
+//!
+//! `dump` is here; `status`, `diff` and the orders `freeze` and `accept` are below.
+
+pub mod diff;
+pub mod orders;
+pub mod status;
 
 use super::{
     operator::{Operator, TableDocument, footer},
@@ -28,6 +34,8 @@ pub struct Entry {
     pub text: String,
     /// The value could not be decoded; `text` says why.
     pub invalid: bool,
+    /// The registry has it no more, or otherwise: it is held.
+    pub stale: bool,
 }
 
 /// Prints every key.
@@ -42,6 +50,7 @@ pub async fn dump(gateways: &[String], format: Format) -> anyhow::Result<()> {
         lease: (entry.lease != 0).then(|| format!("{:x}", entry.lease)),
         text: entry.text,
         invalid: entry.invalid,
+        stale: entry.stale,
     });
     let document =
         Document { table: answer.table.as_ref().map(TableDocument::from), entries: entries.collect() };
@@ -50,7 +59,12 @@ pub async fn dump(gateways: &[String], format: Format) -> anyhow::Result<()> {
     }
     let mut table = output::table(["key", "revision", "lease", "value"]);
     for entry in &document.entries {
-        let text = if entry.invalid { format!("INVALID: {}", entry.text) } else { entry.text.clone() };
+        let mark = match (entry.invalid, entry.stale) {
+            (true, _) => "INVALID: ",
+            (false, true) => "STALE: ",
+            (false, false) => "",
+        };
+        let text = format!("{mark}{}", entry.text);
         let lease = entry.lease.clone().unwrap_or_else(|| "-".to_owned());
         table.add_row([entry.key.clone(), entry.mod_revision.to_string(), lease, text]);
     }

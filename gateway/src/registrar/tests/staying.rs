@@ -162,7 +162,10 @@ async fn presence_is_written_under_the_lease_and_not_too_often() {
     let entry = presence().await.remove(0);
     let said = v1::GatewayPresence::decode(entry.value.clone()).unwrap();
     assert_eq!((said.control_address.as_str(), entry.lease != 0), ("127.0.0.1:1", true));
-    assert_eq!(said.applied_revision, gateway.tables.borrow().revision);
+    assert_eq!(said.admin_address, "127.0.0.1:2");
+    let applied = gateway.tables.borrow().clone();
+    assert_eq!((said.applied_revision, &said.table_hash), (applied.revision, &applied.hash));
+    assert!(said.unix_ms > 0 && !applied.hash.is_empty());
     let mut updates = gateway.registry.watch("/suiyue/v1/gateways/", entry.mod_revision).await.unwrap();
     let start = Instant::now();
     for n in 0..20 {

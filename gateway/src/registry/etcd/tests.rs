@@ -7,7 +7,7 @@ pub(crate) struct Server {
     child: Child,
     command: Command,
     endpoint: String,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Drop for Server {
@@ -33,13 +33,21 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let child = command.spawn().unwrap();
-        Some(Self { child, command, endpoint: client, _directory: directory })
+        Some(Self { child, command, endpoint: client, directory })
     }
 
     /// Kills it and starts it again on its own data.
     pub(crate) fn restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.child = self.command.spawn().unwrap();
+    }
+
+    /// Kills it, deletes its data and starts it again.
+    pub(crate) fn wipe(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::fs::remove_dir_all(self.directory.path()).unwrap();
         self.child = self.command.spawn().unwrap();
     }
 

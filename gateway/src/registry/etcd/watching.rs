@@ -2,7 +2,9 @@
 //!
 //! Progress is asked for every 10 s; a stream that says nothing for 30 s is given up, as a frozen
 //! member or a minority looks healthy otherwise. Compaction, the end of the stream, another cluster
-//! and a store that went back all end the watch: whoever follows lists again.
+//! and a store that went back all end the watch: whoever follows lists again, at the next member
+//! unless it was a compaction. Every event says which revision it replaces (`prev_kv`), so that the
+//! follower can check its books.
 
 use super::MAX_ANSWER;
 use crate::registry::{Change, Error, Update};
@@ -14,6 +16,8 @@ use tokio::{sync::mpsc, time::Instant};
 const ASK_EVERY: Duration = Duration::from_secs(10);
 /// Silence that ends a watch.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Nobody knows what an event replaced.
+const UNTOLD: i64 = -1;
 /// Updates that a slow follower may have waiting; more wait in etcd.
 const QUEUE: usize = 64;
 
@@ -23,12 +27,19 @@ pub(super) async fn open(
     prefix: String,
     after: i64,
 ) -> Result<WatchStream, etcd_client::Error> {
-    let options = WatchOptions::new().with_prefix().with_start_revision(after + 1).with_progress_notify();
+    let options = WatchOptions::new().with_prefix().with_start_revision(after + 1);
+    let options = options.with_progress_notify().with_prev_key();
     client.watch_client().max_decoding_message_size(MAX_ANSWER).watch(prefix, Some(options)).await
 }
 
 /// Reads the stream in a task that ends with it, or when the receiver is dropped.
-pub(super) fn spawn(stream: WatchStream, after: i64, cluster: u64) -> mpsc::Receiver<Update> {
+/// `leave` is called when the member is to blame.
+pub(super) fn spawn(
+    stream: WatchStream,
+    after: i64,
+    cluster: u64,
+    leave: impl FnOnce() + Send + 'static,
+) -> mpsc::Receiver<Update> {
     let (updates, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         let watching = read(stream, after, cluster, &updates);
@@ -36,6 +47,9 @@ pub(super) fn spawn(stream: WatchStream, after: i64, cluster: u64) -> mpsc::Rece
             lost = watching => lost,
             () = updates.closed() => return,
         };
+        if matches!(lost, Error::Unreachable(_)) {
+            leave();
+        }
         // The receiver may be gone: then nobody wants to know.
         let _gone = updates.send(Update::Lost(lost)).await;
     });
@@ -88,11 +102,17 @@ fn understand(response: &WatchResponse, after: i64, cluster: u64) -> Result<Upda
     if header.revision() < after {
         return Err(Error::Unreachable(format!("the store went back to revision {}", header.revision())));
     }
-    let mut changes = Vec::with_capacity(response.events().len());
+    let (mut changes, mut before) = (Vec::with_capacity(response.events().len()), Vec::new());
     let mut revision = 0;
     for event in response.events() {
         let Some(kv) = event.kv() else { continue };
         revision = revision.max(kv.mod_revision());
+        before.push(match event.prev_kv() {
+            Some(replaced) => replaced.mod_revision(),
+            None if kv.version() == 1 => 0,
+            // Compacted meanwhile.
+            None => UNTOLD,
+        });
         let entry = super::entry(kv);
         changes.push(match event.event_type() {
             EventType::Put => Change::Put(entry),
@@ -100,10 +120,10 @@ fn understand(response: &WatchResponse, after: i64, cluster: u64) -> Result<Upda
         });
     }
     Ok(match changes.is_empty() {
-        false => Update::Changes { revision, changes },
+        false => Update::Changes { revision, changes, before },
         // Periodic progress carries the watch's own id, an answer to a request does not.
         true if !response.created() && response.watch_id() >= 0 => {
-            Update::Changes { revision: header.revision(), changes }
+            Update::Changes { revision: header.revision(), changes, before }
         }
         true => Update::Heartbeat,
     })

@@ -1,7 +1,12 @@
 //! The numbers of the gateway itself: build, table, plan, nodes, connections, traces.
 
-use super::{Page, Scene};
-use crate::{health::State, snapshot::Snapshot, table::Source};
+use super::{Following, Page, Scene};
+use crate::{
+    health::State,
+    registry::{follow::ALARMS, guard::Cause},
+    snapshot::Snapshot,
+    table::Source,
+};
 use prometheus_client::{encoding::NoLabelSet, metrics::MetricType};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,6 +19,11 @@ pub(super) fn encode(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
     page.gauges("suiyue_build_info", "The version that runs; always 1", build)?;
     encode_table(page, scene)?;
     encode_nodes(page, &scene.snapshot)?;
+    let now = suiyue_proto::identity::files::now();
+    let left = scene.expiries.iter().map(|(id, end)| ([("identity", id.as_str())], (end - now) as f64));
+    let help = "Time until a certificate ends: the gateway's own, of every node the first, of every \
+                province's authorities the first; below 0 it is over";
+    page.gauges("suiyue_identity_expiry_seconds", help, left)?;
     let metrics = &scene.metrics;
     let open: usize = metrics.connections.iter().map(|n| n.load(Relaxed)).sum();
     page.gauge("suiyue_connections", "Downstream connections open now", open as f64)?;
@@ -34,9 +44,11 @@ fn encode_table(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
     let table = &scene.snapshot.table;
     let sources = [
         ("static", Source::Static),
+        ("awaited", Source::Awaited),
         ("etcd", Source::Etcd),
         ("embedded", Source::Embedded),
         ("last_known_good", Source::LastKnownGood),
+        ("peer", Source::Peer),
     ];
     let sources =
         sources.map(|(word, source)| ([("source", word)], if table.source == source { 1.0 } else { 0.0 }));
@@ -49,12 +61,33 @@ fn encode_table(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
     }
     let help = "Keys of the registry that cannot be used";
     page.gauge("suiyue_table_quarantined_keys", help, table.quarantined.len() as f64)?;
+    if let Some(registry) = &scene.registry {
+        encode_registry(page, registry)?;
+    }
     page.gauge("suiyue_plan_generation", "Generation of the plan", scene.snapshot.generation as f64)?;
     let rebuilds = &scene.rebuilds;
     let help = "Time to make a plan and publish it, plans that changed nothing included";
     let name = "suiyue_plan_rebuild_seconds";
     let mut encoder = page.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
     encoder.encode_histogram::<NoLabelSet>(rebuilds.seconds, rebuilds.count, &rebuilds.buckets, None)
+}
+
+fn encode_registry(page: &mut Page<'_>, registry: &Following) -> fmt::Result {
+    let help = "Keys that are held although the registry has them no more, or otherwise, by cause";
+    let held = [Cause::TooMany, Cause::RegionEmpty, Cause::Restored];
+    let held = held.map(|cause| {
+        let n = registry.held.iter().filter(|held| **held == cause).count();
+        ([("cause", cause.as_str())], n as f64)
+    });
+    page.gauges("suiyue_registry_held_keys", help, held)?;
+    let help = "What a person should look at: 1 while the alarm is raised";
+    let alarms = ALARMS.map(|word| {
+        let raised = registry.alarms.contains(&word);
+        ([("alarm", word)], if raised { 1.0 } else { 0.0 })
+    });
+    page.gauges("suiyue_registry_alarm", help, alarms)?;
+    let help = "Gateways that are present in the registry, this one among them";
+    page.gauge("suiyue_registry_gateways", help, f64::from(registry.gateways))
 }
 
 /// Fitness of a node: what its endpoints allow.

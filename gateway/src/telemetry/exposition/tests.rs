@@ -50,6 +50,7 @@ async fn scene() -> Scene {
         metrics: metrics.clone(),
         gateways: Arc::new(AtomicU32::new(1)),
         heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+        trust: None,
     });
     // Cancelled: it publishes once and ends.
     let stop = CancellationToken::new();
@@ -67,7 +68,16 @@ async fn scene() -> Scene {
     }
     metrics.traces.overflowed.store(5, Relaxed);
     let rebuilds = snapshots.rebuilds.read();
-    Scene { metrics, snapshot: snapshots.current(), rebuilds, age: Some(Duration::from_secs(2)) }
+    let held = vec![Cause::TooMany, Cause::TooMany, Cause::Restored];
+    let registry = Following { held, alarms: vec!["entries_held"], gateways: 3 };
+    Scene {
+        metrics,
+        snapshot: snapshots.current(),
+        rebuilds,
+        expiries: vec![("spiffe://lingnan/gateway/gw-1".to_owned(), 0)],
+        age: Some(Duration::from_secs(2)),
+        registry: Some(registry),
+    }
 }
 
 #[tokio::test]
@@ -89,6 +99,11 @@ async fn a_page_tells_of_calls_verdicts_table_and_nodes() {
         "suiyue_table_source{source=\"static\"} 1.0",
         "suiyue_table_source{source=\"etcd\"} 0.0",
         "suiyue_table_age_seconds 2.0",
+        "suiyue_registry_held_keys{cause=\"too_many\"} 2.0",
+        "suiyue_registry_held_keys{cause=\"region_empty\"} 0.0",
+        "suiyue_registry_alarm{alarm=\"entries_held\"} 1.0",
+        "suiyue_registry_alarm{alarm=\"frozen\"} 0.0",
+        "suiyue_registry_gateways 3.0",
         "suiyue_plan_generation 1.0",
         "suiyue_plan_rebuild_seconds_count 1",
         "suiyue_nodes{health=\"healthy\"} 2.0",
