@@ -219,8 +219,7 @@ impl Bound {
         let workers = Workers::start(&config, &public, &metrics, &snapshots, &tracer, &stages)?;
         let outlet = outlet.map(|outlet| outlet.start(stages.ended.clone()));
         let outlet = outlet.transpose().map_err(Error::Worker)?;
-        let draining = shutdown.clone();
-        let trust = config.trust.clone();
+        let (trust, draining) = (config.trust.clone(), shutdown.clone());
         let page =
             Admin { metrics: metrics.clone(), snapshots: snapshots.clone(), followed, trust, draining };
         tasks.spawn(page.serve(admin, stages.ended.clone()));

@@ -15,6 +15,7 @@ mod policies;
 mod registry;
 mod routes;
 mod swap;
+mod traffic;
 mod trust;
 mod what_if;
 
@@ -110,6 +111,13 @@ impl OperatorService for Operator {
             })
         });
         Ok(Response::new(v1::ListRegionsResponse { regions: regions.collect() }))
+    }
+
+    async fn list_traffic(
+        &self,
+        request: Request<v1::ListTrafficRequest>,
+    ) -> Result<Response<v1::ListTrafficResponse>, Status> {
+        self.traffic(request.get_ref()).map(Response::new)
     }
 
     async fn explain_route(

@@ -25,3 +25,4 @@ mod stages;
 mod static_nodes;
 mod trace;
 mod walkthrough;
+mod watch;

@@ -45,6 +45,7 @@ pub(super) enum Does {
 pub(super) const RULES: &[(&str, Role, Does)] = &[
     ("ListNodes", Role::Viewer, Does::Tells),
     ("ListRegions", Role::Viewer, Does::Tells),
+    ("ListTraffic", Role::Viewer, Does::Tells),
     ("DescribeRegion", Role::Viewer, Does::Tells),
     ("SetRegionPolicy", Role::Operator, Does::Changes),
     ("ExplainRoute", Role::Viewer, Does::Tells),

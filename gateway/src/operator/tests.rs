@@ -5,6 +5,7 @@ mod explaining;
 mod intents;
 mod policies;
 mod registry;
+mod traffic;
 mod trust;
 
 use super::*;
