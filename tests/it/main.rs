@@ -24,3 +24,4 @@ mod stages;
 mod static_nodes;
 mod trace;
 mod walkthrough;
+mod watch;

@@ -11,6 +11,7 @@ mod registry;
 mod route;
 pub mod trust;
 mod value;
+mod watch;
 
 pub use app::{Account, AddApp, App, Audit};
 pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
@@ -18,6 +19,7 @@ pub use region::{Describe, DescribeFormat, Region, SetPolicy};
 pub use registry::Registry;
 pub use route::{Route, WhatIf};
 pub use value::{Address, Subject};
+pub use watch::{By, Status, Top};
 
 use crate::{exit::Usage, load::mix::Mix, verbs::output::Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -29,6 +31,8 @@ Examples:
   suiyue demo                                      a whole federation, nothing to install
   suiyue gateway --config gateway.toml             a gateway
   suiyue node --config node.toml                   a node
+  suiyue status                                    what is wrong, since when, what is done about it
+  suiyue top                                       regions, nodes, shares, calls, p99, errors, live
   suiyue node list                                 who is there, and how healthy
   suiyue node verify 127.0.0.1:9101 --region 440100
                                                    does it keep the contract?
@@ -110,6 +114,10 @@ pub enum Command {
     Gateway(Gateway),
     /// Run a node, check one, say what is wanted of it, list nodes, or make a population.
     Node(Node),
+    /// Say what is wrong, since when, and what is being done about it; worst first.
+    Status(Status),
+    /// Watch regions and nodes: shares, calls, utilization, p99, errors.
+    Top(Top),
     /// List regions, describe one, or set its policy.
     #[command(subcommand)]
     Region(Region),

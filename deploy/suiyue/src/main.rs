@@ -37,6 +37,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Gateway(flags) => serve::gateway::run(&flags).map(done),
         Command::Node(Node { verb: None, run }) => serve::node::run(&run).map(done),
         Command::Node(Node { verb: Some(verb), .. }) => node(verb),
+        Command::Status(flags) => here(verbs::status::status(&flags.ask.gateways(), flags.ask.output)),
+        Command::Top(flags) => here(verbs::top::run(&flags)),
         Command::Region(verb) => region(verb),
         Command::Registry(verb) => registry(verb),
         Command::Route(Route::Explain { ask, region, class, subject, plan, what_if }) => {

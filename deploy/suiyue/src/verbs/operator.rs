@@ -20,10 +20,11 @@ use suiyue_proto::{
         DescribeRegionResponse, DiffRegistryRequest, DiffRegistryResponse, DumpRegistryRequest,
         DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, FreezeRegistryRequest,
         FreezeRegistryResponse, ListAppsRequest, ListAppsResponse, ListNodesRequest, ListNodesResponse,
-        ListRegionsRequest, ListRegionsResponse, PublishTrustRequest, PublishTrustResponse, ReadAuditRequest,
-        ReadAuditResponse, RegistryStatusRequest, RegistryStatusResponse, RememberedAuditRequest,
-        RememberedAuditResponse, RevokeAppRequest, RotateAppRequest, SetAppRequest, SetNodeIntentRequest,
-        SetNodeIntentResponse, SetRegionPolicyRequest, SetRegionPolicyResponse, TableInfo,
+        ListRegionsRequest, ListRegionsResponse, ListTrafficRequest, ListTrafficResponse,
+        PublishTrustRequest, PublishTrustResponse, ReadAuditRequest, ReadAuditResponse,
+        RegistryStatusRequest, RegistryStatusResponse, RememberedAuditRequest, RememberedAuditResponse,
+        RevokeAppRequest, RotateAppRequest, SetAppRequest, SetNodeIntentRequest, SetNodeIntentResponse,
+        SetRegionPolicyRequest, SetRegionPolicyResponse, TableInfo,
         operator_service_client::OperatorServiceClient,
     },
 };
@@ -157,6 +158,15 @@ impl Operator {
         self.answered("ListRegions", answer)
     }
 
+    /// What became of the calls of a region, or of all (0).
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn traffic(&mut self, region: u32) -> anyhow::Result<ListTrafficResponse> {
+        let answer = self.client.list_traffic(ListTrafficRequest { region }).await;
+        self.answered("ListTraffic", answer)
+    }
+
     /// One region.
     ///
     /// # Errors
@@ -277,6 +287,17 @@ impl Operator {
     pub async fn registry_status(&mut self) -> anyhow::Result<RegistryStatusResponse> {
         let answer = self.client.registry_status(RegistryStatusRequest {}).await;
         self.answered("RegistryStatus", answer)
+    }
+
+    /// The same; `None` from a gateway that has no registry.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn registry_if_any(&mut self) -> anyhow::Result<Option<RegistryStatusResponse>> {
+        match self.client.registry_status(RegistryStatusRequest {}).await {
+            Err(status) if Reason::of(&status) == Some(Reason::RegistryNone) => Ok(None),
+            answer => self.answered("RegistryStatus", answer).map(Some),
+        }
     }
 
     /// The gateway's table against the registry now.
