@@ -224,12 +224,8 @@ impl Bound {
             Admin { metrics: metrics.clone(), snapshots: snapshots.clone(), followed, trust, draining };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
         let closing = stages.closing.clone();
-        let accept = async move {
-            // Connections wait in the kernel's queue: who has read nothing could only refuse their calls.
-            let known = tokio::time::timeout(PATIENCE, snapshots.known());
-            let _ = closing.run_until_cancelled(known).await;
-            listener::accept(data, workers.deal, metrics, config.limits.connections, closing).await;
-        };
+        let dealing = listener::accept(data, workers.deal, metrics, config.limits.connections, closing);
+        let accept = once_known(snapshots, stages.closing.clone(), dealing);
         tracing::info!(id = %config.id, data = %addresses.data, control = %addresses.control,
             admin = %addresses.admin, workers = config.workers, anonymous = config.anonymous.as_str(),
             "gateway serves");
@@ -240,6 +236,13 @@ impl Bound {
         tracing::info!("gateway has ended");
         if broken { Err(Error::Broken) } else { Ok(()) }
     }
+}
+
+/// Connections wait in the kernel's queue: who has read nothing could only refuse their calls.
+async fn once_known(snapshots: Snapshots, closing: CancellationToken, dealing: impl Future<Output = ()>) {
+    let known = tokio::time::timeout(PATIENCE, snapshots.known());
+    let _ = closing.run_until_cancelled(known).await;
+    dealing.await;
 }
 
 /// Reads certificates again when their files change, for as long as the gateway lives.

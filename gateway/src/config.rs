@@ -218,7 +218,7 @@ impl Config {
             subjects: subjects(&source, &file)?,
             registry,
             join: nodes::join(&source, &file)?,
-            table: Table { source: origin, ..nodes::table(&source, &file)? },
+            table: Table { source: origin, ..nodes::table(&source, &file, trust.as_ref())? },
             tls: nodes::tls(&source, &file)?,
             trust,
             limits: limits(&source, &file)?,

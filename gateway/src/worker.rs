@@ -233,10 +233,11 @@ impl Worker {
 
     fn adopt(&self, snapshot: Arc<Snapshot>) {
         let place = Place { worker: self.index, wheel: self.wheel.clone() };
-        let apps = snapshot.table.apps.clone();
+        let (apps, generation) = (snapshot.table.apps.clone(), snapshot.generation);
         let desk = || Desk::new(apps, self.anonymous.clone(), self.metrics.apps.clone(), self.index);
         let next = Rc::new(self.view.borrow().advance(snapshot, &place, desk));
         *self.view.borrow_mut() = next;
+        self.metrics.plans[self.index].store(generation, Relaxed);
     }
 }
 

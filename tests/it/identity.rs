@@ -28,16 +28,16 @@ use tonic::{Request, transport::Endpoint};
 const SUIKANG: &str = "/suiyue/v1/nodes/440100/suikang";
 
 /// A gateway over etcd, with Suikang and Yuekang; all of them have certificates.
-struct Scene {
-    desk: Desk,
-    gateway: Gateway,
-    suikang: Node,
-    yuekang: Node,
-    etcd: Etcd,
+pub(crate) struct Scene {
+    pub(crate) desk: Desk,
+    pub(crate) gateway: Gateway,
+    pub(crate) suikang: Node,
+    pub(crate) yuekang: Node,
+    pub(crate) etcd: Etcd,
 }
 
 impl Scene {
-    async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let (desk, etcd) = (Desk::new()?, Etcd::start().await?);
         let gateway = Gateway::builder("gw-1")
             .etcd(&etcd.endpoint())
@@ -88,7 +88,7 @@ impl Scene {
     }
 
     /// The gateway says why it does not use a key, and no route has changed.
-    async fn refuses(&self, key: &str, value: &[u8], reason: &str) -> anyhow::Result<()> {
+    pub(crate) async fn refuses(&self, key: &str, value: &[u8], reason: &str) -> anyhow::Result<()> {
         let before = self.routes().await?;
         self.put(key, value).await?;
         eventually(&format!("{key} is refused"), async || {

@@ -6,6 +6,7 @@ mod adapter;
 mod apps;
 mod audit;
 mod bad_input;
+mod certified;
 mod cli;
 mod conformance;
 mod direction;

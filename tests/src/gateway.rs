@@ -349,6 +349,14 @@ impl Gateway {
             let route = self.operator().await?.explain_route(asked).await?.into_inner();
             let planned = route.candidates.iter().any(|c| c.node == name && !c.excluded && c.health > 0.0);
             ensure!(planned, "{:?}", route.candidates);
+            // And every worker takes it over when its turn comes.
+            let plan = route.table.context("an answer names its table")?.plan;
+            let (_, metrics) = self.admin("/metrics").await?;
+            let workers = metrics.lines().filter_map(|line| line.strip_prefix("suiyue_worker_plan{"));
+            let plans: Vec<f64> = workers
+                .map(|line| line.split(' ').nth(1).context("a number")?.parse().context("a number"))
+                .collect::<anyhow::Result<_>>()?;
+            ensure!(!plans.is_empty() && plans.iter().all(|at| *at >= plan as f64), "{plan} {plans:?}");
             Ok(())
         })
         .await

@@ -97,6 +97,7 @@ pub(super) struct Node {
     #[serde(default)]
     pub(super) health: Check,
     pub(super) rps_max: Option<u32>,
+    pub(super) tls: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

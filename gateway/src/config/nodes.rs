@@ -1,7 +1,7 @@
 //! Which nodes, methods, tokens and certificates does the file name?
 
 use super::{Error, File, Source, file, routing};
-use crate::identity::public::Public;
+use crate::identity::{SpiffeId, Trust, public::Public};
 use crate::registry::keys::is_name;
 use crate::table::{CEILINGS, Endpoint, Intent, Node, Role, Table};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -47,7 +47,7 @@ fn region(source: &Source<'_>, given: &Spanned<u32>, field: &str) -> Result<Code
 }
 
 /// The static part of the table.
-pub(super) fn table(source: &Source<'_>, file: &File) -> Result<Table, Error> {
+pub(super) fn table(source: &Source<'_>, file: &File, trust: Option<&Trust>) -> Result<Table, Error> {
     let mut table = Table::default();
     for own in method::own() {
         table.methods.insert(own.path.as_str().into(), Arc::new(own));
@@ -57,7 +57,7 @@ pub(super) fn table(source: &Source<'_>, file: &File) -> Result<Table, Error> {
         table.methods.insert(method.path.as_str().into(), Arc::new(method));
     }
     for given in &file.node {
-        let node = node(source, given)?;
+        let node = node(source, given, trust)?;
         if table.nodes.insert(node.name.clone(), Arc::new(node)).is_some() {
             let problem =
                 format!("{:?} stands twice: names are unique in the federation", given.name.get_ref());
@@ -67,7 +67,7 @@ pub(super) fn table(source: &Source<'_>, file: &File) -> Result<Table, Error> {
     Ok(table)
 }
 
-fn node(source: &Source<'_>, given: &file::Node) -> Result<Node, Error> {
+fn node(source: &Source<'_>, given: &file::Node, trust: Option<&Trust>) -> Result<Node, Error> {
     let name = given.name.get_ref();
     if !is_name(name) {
         let problem = format!("{name:?} is no name: use 1 to 63 of a-z, 0-9 and '-'");
@@ -86,6 +86,14 @@ fn node(source: &Source<'_>, given: &file::Node) -> Result<Node, Error> {
         let problem = "a node needs at least one address: [\"HOST:PORT\"]";
         return Err(source.invalid(&given.addresses.span(), "node.addresses", problem));
     }
+    let identity = match (given.tls.as_ref().filter(|tls| *tls.get_ref()), trust) {
+        (None, _) => None,
+        (Some(_), Some(trust)) => Some(Arc::new(SpiffeId::node(&trust.federation(), region, name))),
+        (Some(tls), None) => {
+            let problem = "both sides show certificates: add [identity] with cert, key and trust";
+            return Err(source.invalid(&tls.span(), "node.tls", problem));
+        }
+    };
     let endpoints = addresses.iter().enumerate().map(|(i, address)| {
         let valid = address
             .rsplit_once(':')
@@ -102,7 +110,7 @@ fn node(source: &Source<'_>, given: &file::Node) -> Result<Node, Error> {
             ready: scopes.iter().map(|&code| (code, 0)).collect(),
             draining: false,
             check: given.health,
-            identity: None,
+            identity: identity.clone(),
         })
     });
     Ok(Node {

@@ -166,6 +166,22 @@ fn with_an_identity_the_control_port_may_leave_loopback() {
 }
 
 #[test]
+fn a_static_node_over_tls_is_the_one_of_its_name() {
+    let realm = Realm::new();
+    let node =
+        |tls| format!("[[node]]\nname = \"suikang\"\nregion = 440100\naddresses = [\"a:1\"]\ntls = {tls}\n");
+    let section = realm.section("spiffe://lingnan/gateway/gw-1");
+    let identity = |tls: bool| {
+        let config = parse(&format!("{}{section}", node(tls))).unwrap();
+        config.table.nodes["suikang"].endpoints[0].identity.as_ref().map(ToString::to_string)
+    };
+    assert_eq!(identity(true).as_deref(), Some("spiffe://lingnan/region/440100/node/suikang"));
+    assert_eq!(identity(false), None);
+    assert!(parse(&node(false)).is_ok());
+    refused(&node(true), &["gateway.toml:5", "node.tls", "[identity]"]);
+}
+
+#[test]
 fn tls_towards_etcd_comes_whole() {
     let realm = Realm::new();
     let [cert, key, ca] = realm.paths("spiffe://lingnan/gateway/gw-1");

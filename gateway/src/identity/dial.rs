@@ -27,6 +27,12 @@ impl Dialer {
         Self::expecting(trust, Arc::new(move |id: &SpiffeId| *id == node))
     }
 
+    /// To whichever node of the federation is there: for who looks at a node, not for calls.
+    #[must_use]
+    pub fn to_any_node(trust: &Trust) -> Self {
+        Self::expecting(trust, trust.only(|who| matches!(who, Subject::Node { .. })))
+    }
+
     /// To gateways of the federation.
     #[must_use]
     pub fn to_gateways(trust: &Trust) -> Self {
@@ -46,15 +52,18 @@ impl Dialer {
         let dialer = self.clone();
         let connect = move |uri: Uri| {
             let dialer = dialer.clone();
-            async move { dialer.open(&uri).await.map(TokioIo::new) }
+            let address = uri.authority().map_or_else(String::new, ToString::to_string);
+            async move { dialer.open(&address).await.map(TokioIo::new) }
         };
         endpoint.connect_with_connector(tower::service_fn(connect)).await
     }
 
-    async fn open(&self, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let port = uri.port_u16().ok_or_else(|| io::Error::other("an address without a port"))?;
-        let socket = TcpStream::connect((host, port)).await?;
+    /// A connection to `HOST:PORT`.
+    ///
+    /// # Errors
+    /// As [`Dialer::secure`], or nobody listens there.
+    pub async fn open(&self, address: &str) -> io::Result<TlsStream<TcpStream>> {
+        let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         self.secure(socket).await.map(|(stream, _)| stream)
     }

@@ -51,6 +51,12 @@ pub fn introduce(files: Files) -> anyhow::Result<()> {
     OWN.set(own).map_err(|_| anyhow!("an operator has introduced itself twice"))
 }
 
+/// Who asks, if anybody said so.
+#[must_use]
+pub fn own() -> Option<&'static Identity> {
+    OWN.get()
+}
+
 /// A connection to the operator API of one gateway.
 pub struct Operator {
     client: OperatorServiceClient<Channel>,
@@ -335,7 +341,12 @@ impl Operator {
             let text = self.refused(method, &status);
             match Reason::of(&status) {
                 Some(Reason::FieldInvalid) => Usage(text).into(),
-                Some(Reason::RegistryFrozen) => Guarded(text).into(),
+                Some(
+                    Reason::RegistryFrozen
+                    | Reason::ReasonRequired
+                    | Reason::RoleInsufficient
+                    | Reason::AuditBroken,
+                ) => Guarded(text).into(),
                 _ => anyhow!(text),
             }
         })

@@ -301,7 +301,15 @@ pub async fn publish(flags: &Publish) -> anyhow::Result<()> {
     let answer = operator.publish_trust(record).await.map_err(|status| {
         let line = operator.refused("PublishTrust", &status);
         match Reason::of(&status) {
-            Some(Reason::TrustOlder | Reason::TrustInvalid | Reason::TrustNone) => anyhow!(Guarded(line)),
+            Some(
+                Reason::TrustOlder
+                | Reason::TrustInvalid
+                | Reason::TrustNone
+                | Reason::RegistryNone
+                | Reason::ReasonRequired
+                | Reason::RoleInsufficient
+                | Reason::AuditBroken,
+            ) => anyhow!(Guarded(line)),
             _ => anyhow!(line),
         }
     })?;

@@ -65,6 +65,9 @@ fn encode_table(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
         encode_registry(page, registry)?;
     }
     page.gauge("suiyue_plan_generation", "Generation of the plan", scene.snapshot.generation as f64)?;
+    let workers = scene.metrics.plans.iter().enumerate();
+    let workers = workers.map(|(worker, plan)| ([("worker", worker)], plan.load(Relaxed) as f64));
+    page.gauges("suiyue_worker_plan", "Generation of the plan that a worker's calls go by", workers)?;
     let rebuilds = &scene.rebuilds;
     let help = "Time to make a plan and publish it, plans that changed nothing included";
     let name = "suiyue_plan_rebuild_seconds";

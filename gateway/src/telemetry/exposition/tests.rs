@@ -105,6 +105,7 @@ async fn a_page_tells_of_calls_verdicts_table_and_nodes() {
         "suiyue_registry_alarm{alarm=\"frozen\"} 0.0",
         "suiyue_registry_gateways 3.0",
         "suiyue_plan_generation 1.0",
+        "suiyue_worker_plan{worker=\"0\"} 0.0",
         "suiyue_plan_rebuild_seconds_count 1",
         "suiyue_nodes{health=\"healthy\"} 2.0",
         "suiyue_nodes{health=\"down\"} 0.0",

@@ -198,6 +198,9 @@ fn refused(operator: &Operator, status: &Status) -> anyhow::Error {
             | Reason::IntentInvalid
             | Reason::IntentChanged
             | Reason::StageSkipped
+            | Reason::ReasonRequired
+            | Reason::RoleInsufficient
+            | Reason::AuditBroken
             | Reason::NobodyLeft
             | Reason::RegionNotRouted
             | Reason::RegionUnknown
