@@ -277,8 +277,13 @@ async fn a_gateway_with_nothing_at_all_says_what_it_waits_for() -> anyhow::Resul
     }
     etcd.resume().await?;
     gateway.alarms(&[]).await?;
-    assert_eq!(gateway.admin("/ready").await?.0, 200);
-    Ok(())
+    // The plan follows the table.
+    eventually("it is ready", async || {
+        let (status, text) = gateway.admin("/ready").await?;
+        ensure!(status == 200, "{status} {text}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
