@@ -8,6 +8,7 @@ mod dump;
 mod explain;
 mod policies;
 mod routes;
+mod shifts;
 mod what_if;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     subject,
     table::{Node, Role, Source},
 };
+pub use shifts::Shifts;
 use std::sync::Arc;
 use suiyue_proto::{
     reason::Reason,

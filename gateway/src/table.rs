@@ -200,4 +200,6 @@ pub struct Shift {
     pub start_ms: i64,
     /// When it begins to walk back, in milliseconds since 1970-01-01 UTC.
     pub expires_at_ms: i64,
+    /// It does not grow beyond what it had reached at this instant; `None`: nobody holds it.
+    pub held_ms: Option<i64>,
 }

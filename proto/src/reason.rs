@@ -92,6 +92,13 @@ reasons! {
     RegistryNone = "REGISTRY_NONE", FailedPrecondition, "this gateway has no registry: nothing can be changed through it";
     PlanNotKept = "PLAN_NOT_KEPT", NotFound, "this plan is not kept: a gateway keeps its last 64";
     WhatIfInvalid = "WHAT_IF_INVALID", InvalidArgument, "what is supposed cannot be: see the field in the error details";
+    ShiftInvalid = "SHIFT_INVALID", InvalidArgument, "the shift cannot be used: see the field in the error details";
+    ShiftRefused = "SHIFT_REFUSED", FailedPrecondition, "a guard refuses the shift: see the error details";
+    ShiftNotFound = "SHIFT_NOT_FOUND", NotFound, "no such shift runs";
+    PlanStale = "PLAN_STALE", Aborted, "something that the plan was made from has changed: plan again";
+    ApprovalNeeded = "APPROVAL_NEEDED", FailedPrecondition, "another person must approve this plan first";
+    ApprovalOwn = "APPROVAL_OWN", PermissionDenied, "who approved a plan may not apply it";
+    GatewaySilent = "GATEWAY_SILENT", FailedPrecondition, "a gateway does not tell its load: name it in without, or wait for it";
     WriteUnknown = "WRITE_UNKNOWN", Unknown, "the outcome of the write is unknown until the registry is read again";
 }
 

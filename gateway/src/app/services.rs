@@ -3,10 +3,15 @@
 //! The data port answers health, reflection and `ListRegions` itself (see [`crate::proxy::local`]); the
 //! control port serves the registrar and the operator API, loopback only until certificates come.
 
-use crate::{operator::Operator, proxy::local::Services, registrar::Registrar};
+use crate::{
+    operator::{Operator, Shifts},
+    proxy::local::Services,
+    registrar::Registrar,
+};
 use std::time::Duration;
 use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
+    shift_service_server::ShiftServiceServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +58,8 @@ pub(super) fn public(operator: &Operator, shutdown: &CancellationToken) -> Servi
 
 /// What the control port serves.
 pub(super) fn control(operator: Operator, registrar: Option<RegistryServiceServer<Registrar>>) -> Routes {
-    let routes = Routes::new(OperatorServiceServer::new(operator));
+    let shifts = ShiftServiceServer::new(Shifts(operator.clone()));
+    let routes = Routes::new(OperatorServiceServer::new(operator)).add_service(shifts);
     let routes = registrar.into_iter().fold(routes, Routes::add_service);
     reflection(routes)
 }

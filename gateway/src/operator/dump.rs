@@ -43,6 +43,31 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
                 or_default(policy.in_flight_max)
             )
         }
+        Key::Shift { .. } | Key::ShiftLog(_) => {
+            let shift: v1::Shift = read(value)?;
+            let order = shift.order.unwrap_or_default();
+            let to = order.to.iter().map(|to| format!("{}:{}", to.target, to.weight));
+            format!(
+                "shift id={} region={} from={} to={} percent={} start={} expires={} held={} cancelled={} \
+                 actor={} approver={} reason={:?}",
+                shift.id,
+                order.region,
+                order.from,
+                list(to.collect()),
+                order.percent,
+                shift.start_unix_ms,
+                shift.expires_unix_ms,
+                shift.held_unix_ms,
+                shift.cancelled,
+                shift.actor,
+                shift.approver,
+                order.reason
+            )
+        }
+        Key::ShiftApproval(_) => {
+            let approval: v1::ShiftApproval = read(value)?;
+            format!("approval actor={} unix_ms={}", approval.actor, approval.unix_ms)
+        }
         Key::Gateway(_) => {
             let presence: v1::GatewayPresence = read(value)?;
             format!(

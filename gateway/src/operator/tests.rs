@@ -2,6 +2,7 @@
 
 mod explaining;
 mod policies;
+mod shifts;
 
 use super::*;
 use crate::{

@@ -103,6 +103,7 @@ fn suppose_shift(supposed: &v1::SupposedShift, field: &str, table: &mut Table) -
         every: Duration::ZERO,
         start_ms: 0,
         expires_at_ms: i64::MAX,
+        held_ms: None,
     };
     // One shift a source.
     table.shifts.retain(|other| !(other.region == code && other.from == from));

@@ -83,6 +83,17 @@ pub enum Key {
     },
     /// `gateways/{id}`: presence of a gateway.
     Gateway(String),
+    /// `shifts/active/{region}/{from}`: the one shift away from a node.
+    Shift {
+        /// The region whose calls move.
+        region: Code,
+        /// The node they leave.
+        from: String,
+    },
+    /// `shifts/log/{id}`: a shift as it was applied; nobody changes it.
+    ShiftLog(String),
+    /// `shifts/approvals/{plan}`: a second person's word for a plan.
+    ShiftApproval(String),
 }
 
 /// What is kept of a node, one key each, because each has its own writer.
@@ -127,6 +138,9 @@ impl fmt::Display for Key {
         match self {
             Self::Region(code) => write!(f, "regions/{code}"),
             Self::Gateway(id) => write!(f, "gateways/{id}"),
+            Self::Shift { region, from } => write!(f, "shifts/active/{region}/{from}"),
+            Self::ShiftLog(id) => write!(f, "shifts/log/{id}"),
+            Self::ShiftApproval(plan) => write!(f, "shifts/approvals/{plan}"),
             Self::Node { region, node, part } => match part {
                 Part::Spec => write!(f, "nodes/{region}/{node}/spec"),
                 Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
@@ -147,6 +161,9 @@ impl FromStr for Key {
         match parts[..] {
             ["regions", code] => Ok(Self::Region(region(code)?)),
             ["gateways", id] => Ok(Self::Gateway(named(id)?)),
+            ["shifts", "active", code, from] => Ok(Self::Shift { region: region(code)?, from: named(from)? }),
+            ["shifts", "log", id] => Ok(Self::ShiftLog(named(id)?)),
+            ["shifts", "approvals", plan] => Ok(Self::ShiftApproval(named(plan)?)),
             ["nodes", code, name, "spec"] => node(code, name, Part::Spec),
             ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
             ["nodes", code, name, "intent"] => node(code, name, Part::Intent),

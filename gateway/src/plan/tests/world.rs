@@ -172,5 +172,6 @@ pub(crate) fn a_shift() -> Shift {
         every: Duration::ZERO,
         start_ms: NOW,
         expires_at_ms: NOW + 3_600_000,
+        held_ms: None,
     }
 }
