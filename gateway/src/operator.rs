@@ -14,6 +14,7 @@ mod intents;
 mod policies;
 mod registry;
 mod routes;
+mod shifts;
 mod swap;
 mod what_if;
 
@@ -29,6 +30,7 @@ use crate::{
     table::{Node, Role, Source},
     telemetry::Metrics,
 };
+pub use shifts::Shifts;
 use std::sync::Arc;
 use suiyue_proto::{
     reason::Reason,

@@ -8,7 +8,7 @@ use crate::{
     audit::Audit,
     config::Config,
     control::Snapshots,
-    operator::{Operator, access},
+    operator::{Operator, Shifts, access},
     proxy::local::Services,
     registrar::Registrar,
     registry::peers::Answering,
@@ -17,6 +17,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
+    shift_service_server::ShiftServiceServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -92,8 +93,10 @@ pub(super) fn control(
     let peers =
         operator.followed.clone().map(|followed| Answering::service(followed, operator.prefix.clone()));
     let audit = operator.audit.clone();
+    let shifts = ShiftServiceServer::new(Shifts(operator.clone()));
+    let shifts = access::guard(shifts, audit.clone(), unproven);
     let routes = Routes::new(access::guard(OperatorServiceServer::new(operator), audit, unproven));
-    let routes = peers.into_iter().fold(routes, Routes::add_service);
+    let routes = peers.into_iter().fold(routes.add_service(shifts), Routes::add_service);
     let routes = registrar.into_iter().fold(routes, Routes::add_service);
     reflection(routes)
 }

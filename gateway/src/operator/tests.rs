@@ -5,6 +5,7 @@ mod explaining;
 mod intents;
 mod policies;
 mod registry;
+mod shifts;
 
 use super::*;
 use crate::{

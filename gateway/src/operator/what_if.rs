@@ -8,7 +8,7 @@ use super::{policies::tier_of, routing_exactly};
 use crate::{
     plan::{self, Plans, Signals},
     snapshot::Snapshot,
-    table::{Endpoint, Intent, Node, Policy, Shift, Table},
+    table::{Back, Endpoint, Guards, Intent, Node, Policy, Shift, Table},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use suiyue_proto::{
@@ -123,6 +123,9 @@ fn suppose_shift(supposed: &v1::SupposedShift, field: &str, table: &mut Table) -
         every: Duration::ZERO,
         start_ms: 0,
         expires_at_ms: i64::MAX,
+        held_ms: None,
+        back: Back::default(),
+        guards: Guards::default(),
     };
     // One shift a source.
     table.shifts.retain(|other| !(other.region == code && other.from == from));

@@ -11,14 +11,21 @@ use suiyue_proto::method::Class;
 
 impl Shift {
     /// Part of the source's share that is moved at an instant (milliseconds since 1970), 0 to 100: it
-    /// grows by `step` at the start and after every `every`, and shrinks alike from its expiry on.
+    /// grows by `step` at the start and after every `every` until somebody holds it, and shrinks alike
+    /// from its expiry on, or at once where it is so ordered.
     #[must_use]
     pub fn percent_at(&self, wall_ms: i64) -> f64 {
-        let grown = self.walked(wall_ms.min(self.expires_at_ms).saturating_sub(self.start_ms));
+        let grows_until = self.held_ms.unwrap_or(i64::MAX).min(self.expires_at_ms);
+        let grown = self.walked(wall_ms.min(grows_until).saturating_sub(self.start_ms));
         if wall_ms < self.expires_at_ms {
             return grown;
         }
-        (grown - self.walked(wall_ms.saturating_sub(self.expires_at_ms))).max(0.0)
+        if self.back.at_once {
+            return 0.0;
+        }
+        let until = wall_ms.min(self.back.held_ms.unwrap_or(i64::MAX));
+        let walked = until.saturating_sub(self.expires_at_ms).saturating_sub(self.back.paused_ms);
+        (grown - self.walked(walked)).max(0.0)
     }
 
     /// Points that a walk has made after so many milliseconds.

@@ -13,9 +13,11 @@ use super::{
     Entry,
     keys::{Key, Part, Prefix},
     manifest::{self, Checked},
-    policy,
+    policy, shift,
 };
-use crate::table::{CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Stage, Table};
+use crate::table::{
+    CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Shift, Source, Stage, Table,
+};
 use apps::Apps;
 use prost::Message;
 use std::{
@@ -105,9 +107,14 @@ impl Fold {
         for entry in entries.values() {
             match self.prefix.parse(&entry.key) {
                 Err(bad) => quarantine(table, entry, bad.to_string()),
-                // The follower keeps the audit out; here it would say nothing.
+                // The follower keeps the past out; here it would say nothing.
                 Ok(Key::Gateway(_) | Key::Audit(_) | Key::AuditHead) => {}
+                Ok(Key::ShiftLog(_) | Key::ShiftApproval(_)) => {}
                 Ok(Key::App(name)) => apps.push((name, entry)),
+                Ok(Key::Shift { region, from }) => match read_shift(region, &from, &entry.value) {
+                    Ok(shift) => table.shifts.push(Arc::new(shift)),
+                    Err(reason) => quarantine(table, entry, reason),
+                },
                 Ok(Key::Region(code)) => match read_policy(code, &entry.value) {
                     Ok(policy) => drop(table.policies.insert(code, policy)),
                     Err(reason) => quarantine(table, entry, reason),
@@ -337,6 +344,11 @@ fn read_policy(code: Code, value: &[u8]) -> Result<Policy, String> {
     manifest::routing_region("region", code.get()).map_err(|invalid| invalid.to_string())?;
     let policy = v1::RegionPolicy::decode(value).map_err(|error| undecodable(&error))?;
     policy::check(&policy).map_err(|invalid| invalid.to_string())
+}
+
+fn read_shift(region: Code, from: &str, value: &[u8]) -> Result<Shift, String> {
+    let shift = v1::Shift::decode(value).map_err(|error| undecodable(&error))?;
+    shift::check(&shift, region, from).map_err(|invalid| invalid.to_string())
 }
 
 fn undecodable(error: &prost::DecodeError) -> String {

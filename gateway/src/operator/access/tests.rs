@@ -21,6 +21,10 @@ type Seen = Arc<Mutex<Vec<Option<Arc<Deed>>>>>;
 #[derive(Clone)]
 struct Handler(Seen, Option<Reason>);
 
+impl NamedService for Handler {
+    const NAME: &'static str = suiyue_proto::v1::operator_service_server::SERVICE_NAME;
+}
+
 impl Service<Request<Body>> for Handler {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -110,10 +114,11 @@ fn because(mut request: Request<Body>, why: &str) -> Request<Body> {
 
 #[test]
 fn every_method_has_a_rule_and_every_rule_a_method() {
-    const SERVICE: &str = "/suiyue.v1.OperatorService/";
+    const SERVICES: [&str; 2] = ["/suiyue.v1.OperatorService/", "/suiyue.v1.ShiftService/"];
+    let name = |path: &str| SERVICES.iter().find_map(|service| path.strip_prefix(service)).map(str::to_owned);
     let mut service: Vec<_> = method::own()
         .into_iter()
-        .filter_map(|method| Some((method.path.strip_prefix(SERVICE)?.to_owned(), method.idempotency)))
+        .filter_map(|method| Some((name(&method.path)?, method.idempotency)))
         .map(|(name, idempotency)| {
             let tells = idempotency == method::Idempotency::NoSideEffects;
             (name, if tells { Does::Tells } else { Does::Changes })
