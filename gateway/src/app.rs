@@ -12,9 +12,10 @@ use crate::{
     config::{Config, Kind},
     control::{self, Control, Snapshots},
     listener,
-    operator::access::Unproven,
+    operator::{Shifts, access::Unproven},
     proxy::local::Services,
     registry,
+    shifts::Holds,
     telemetry::Metrics,
     trace::{self, Tracer},
     worker::{self, Inbox},
@@ -183,6 +184,7 @@ impl Bound {
         let (tables, table) = watch::channel(Arc::new(config.table.clone()));
         let gateways = metrics.apps.gateways.clone();
         let has_registry = config.registry.kind != Kind::None;
+        let holds = Holds::default();
         let heard_ms = Arc::new(AtomicI64::new(if has_registry { 0 } else { i64::MAX }));
         let setup = control::Setup {
             tables: table.clone(),
@@ -191,6 +193,7 @@ impl Bound {
             metrics: metrics.clone(),
             gateways: gateways.clone(),
             heard_ms: heard_ms.clone(),
+            holds: holds.clone(),
         };
         let (controller, snapshots) = Control::new(setup);
         // First the copy on disk, then the first snapshot: no call finds an empty table meanwhile.
@@ -202,7 +205,11 @@ impl Bound {
         if let Some(joined) = &joined {
             tasks.spawn(federation::remember(&config, joined, metrics.audit.clone(), stages.ended.clone()));
         }
-        let operator = services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone());
+        let operator =
+            services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone(), holds);
+        if joined.is_some() {
+            tasks.spawn(Shifts(operator.clone()).guard(stages.ended.clone()));
+        }
         let public = services::public(&operator, &shutdown);
         let followed = operator.followed.clone();
         let registrar = joined.as_ref().map(|joined| joined.registrar.service());

@@ -12,6 +12,7 @@ mod ramp;
 
 use crate::{
     plan::{self, Inputs, News, Now, Previous, Signals},
+    shifts::{Clocks, Holds},
     snapshot::Snapshot,
     table::Table,
     telemetry::{Metrics, histogram::Histogram},
@@ -93,6 +94,8 @@ pub struct Control {
     /// When a snapshot was last shown.
     shown: Instant,
     rebuilds: Arc<Histogram>,
+    clocks: Clocks,
+    holds: Holds,
 }
 
 /// What a control task is given at its start.
@@ -110,6 +113,8 @@ pub struct Setup {
     /// When the registry last said that the table is true, in milliseconds since 1970; `i64::MAX` where
     /// there is none.
     pub heard_ms: Arc<AtomicI64>,
+    /// Shifts that this gateway holds by itself.
+    pub holds: Holds,
 }
 
 impl Control {
@@ -132,6 +137,8 @@ impl Control {
             last: None,
             shown: Instant::now(),
             rebuilds: snapshots.rebuilds.clone(),
+            clocks: Clocks::default(),
+            holds: setup.holds,
         };
         (control, snapshots)
     }
@@ -165,7 +172,8 @@ impl Control {
         self.meters.mint(now);
         let demand = self.meters.demand(now);
         let nodes = self.fleet.judge(&table, &demand, self.gateways(), now);
-        let signals = Signals { nodes, demand, gateways: self.gateways() };
+        let shifts = self.clocks.signals(&table, &self.holds, now, wall_ms());
+        let signals = Signals { nodes, demand, gateways: self.gateways(), shifts };
         let same = self.last.as_ref().is_some_and(|(last, known, at)| {
             Arc::ptr_eq(last, &table)
                 && *known == signals
@@ -273,6 +281,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(1)),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+            holds: Holds::default(),
         });
         let code = Code::new(440_100).unwrap();
         let mut now = Instant::now();

@@ -25,6 +25,7 @@ use crate::{
     health::State,
     plan,
     registry::{Registry, follow::Status as Followed, keys::Prefix},
+    shifts::Holds,
     snapshot::Snapshot,
     subject,
     table::{Node, Role, Source},
@@ -60,6 +61,8 @@ pub struct Operator {
     pub metrics: Arc<Metrics>,
     /// What happens to calls of nobody.
     pub anonymous: Arc<Anonymous>,
+    /// Shifts that this gateway holds by itself.
+    pub holds: Holds,
 }
 
 /// Who changes something: as the services in front of the API found out.

@@ -12,6 +12,7 @@ use crate::{
     proxy::local::Services,
     registrar::Registrar,
     registry::peers::Answering,
+    shifts::Holds,
     telemetry::Metrics,
 };
 use std::{sync::Arc, time::Duration};
@@ -68,6 +69,7 @@ pub(super) fn operator(
     joined: Option<&Joined>,
     snapshots: Snapshots,
     metrics: Arc<Metrics>,
+    holds: Holds,
 ) -> Operator {
     let registry = joined.map(|joined| joined.registry.clone());
     let prefix = config.registry.prefix.clone();
@@ -81,6 +83,7 @@ pub(super) fn operator(
         subjects: config.subjects,
         metrics,
         anonymous: config.anonymous.clone(),
+        holds,
     }
 }
 

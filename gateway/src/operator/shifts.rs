@@ -12,6 +12,7 @@
 mod apply;
 mod approval;
 mod change;
+mod guard;
 mod list;
 mod loads;
 mod preview;
@@ -121,10 +122,7 @@ impl ShiftService for Shifts {
         &self,
         _: Request<v1::GetLoadRequest>,
     ) -> Result<Response<v1::GetLoadResponse>, Status> {
-        let demand = loads::own(&self.0.snapshots.current());
-        let regions =
-            demand.into_iter().map(|(code, rps)| v1::RegionLoad { region: code.get(), rps: rps.into() });
-        Ok(Response::new(v1::GetLoadResponse { gateway: self.0.gateway.clone(), regions: regions.collect() }))
+        Ok(Response::new(loads::told(&self.0)))
     }
 }
 

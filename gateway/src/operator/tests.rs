@@ -11,6 +11,7 @@ use super::*;
 use crate::{
     control::{self, Control},
     registry::{embedded::Embedded, follow},
+    shifts::Holds,
     table::{CEILINGS, Check, Endpoint, Intent, Table},
     telemetry::Metrics,
 };
@@ -74,6 +75,7 @@ impl Gateway {
         let registry = Embedded::new();
         let metrics = Arc::new(Metrics::new(1));
         let (tables, table) = watch::channel(Arc::new(base()));
+        let holds = Holds::default();
         let (control, snapshots) = Control::new(control::Setup {
             tables: table,
             ramp: Duration::ZERO,
@@ -81,6 +83,7 @@ impl Gateway {
             metrics: metrics.clone(),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+            holds: holds.clone(),
         });
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(tables.send_replace(table));
@@ -106,6 +109,7 @@ impl Gateway {
             audit: Some(Audit::new(Arc::new(registry.clone()), Prefix::default(), "gw-1")),
             metrics,
             anonymous: Arc::new(Anonymous::Deny),
+            holds,
         };
         let gateway = Self { operator, registry, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;

@@ -3,8 +3,9 @@
 //! Those whose keys stand are told from what this gateway has read; the log is read from the registry
 //! when somebody asks for it.
 
-use super::{Shifts, away, wall_ms};
+use super::{Shifts, away, guard, wall_ms};
 use crate::{
+    plan::{HeldHere, ShiftSignal},
     registry::{Entry, keys::Key, shift},
     table::Shift,
 };
@@ -12,6 +13,9 @@ use prost::Message as _;
 use std::collections::BTreeMap;
 use suiyue_proto::v1::{self, ShiftInfo, ShiftState};
 use tonic::Status;
+
+/// A plan is no older than this, in milliseconds; a clock that differs by more was set.
+const FRESH: i64 = 2_000;
 
 impl Shifts {
     pub(super) async fn list(&self, asked: &v1::ListShiftsRequest) -> Result<v1::ListShiftsResponse, Status> {
@@ -65,13 +69,21 @@ impl Shifts {
         let Ok(Key::Shift { region, from }) = self.0.prefix.parse(&entry.key) else { return None };
         let stored = v1::Shift::decode(entry.value.clone()).ok()?;
         let shift = shift::check(&stored, region, &from).ok()?;
+        // By the shift's own clock, as far as the plan has seen it.
+        let snapshot = self.0.snapshots.current();
+        let signals = snapshot.inputs.as_ref().map(|inputs| &inputs.signals.shifts);
+        let clock = signals.and_then(|signals| signals.get(&shift.id)).map_or(now, |signal| signal.now_ms);
+        let held = self.0.holds.of(&shift);
+        let here = held.as_ref().map(|hold| HeldHere { at_ms: hold.at_ms, rolls_back: hold.rolls_back });
+        let signal = ShiftSignal { now_ms: clock.max(now.min(clock + FRESH)), held: here };
+        let seen = signal.seen(&shift);
         Some(ShiftInfo {
             shift: Some(stored),
-            state: shift::state(&shift, now).into(),
-            percent: shift.percent_at(now),
+            state: shift::state(&seen, signal.now_ms).into(),
+            percent: seen.percent_at(signal.now_ms),
             revision: entry.mod_revision,
-            held_here: None,
-            next_unix_ms: next_step(&shift, now).unwrap_or(0),
+            held_here: held.map(|hold| guard::told(&hold.breach, &self.0.gateway, hold.at_ms)),
+            next_unix_ms: next_step(&seen, signal.now_ms).unwrap_or(0),
         })
     }
 }

@@ -8,7 +8,7 @@ use super::{super::Operator, preview::Demand};
 use crate::{registry::keys::Key, snapshot::Snapshot};
 use futures_util::future::join_all;
 use prost::Message as _;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use suiyue_proto::{
     reason::Reason,
     region::Code,
@@ -30,6 +30,25 @@ pub(super) fn own(snapshot: &Snapshot) -> Demand {
     snapshot.inputs.as_ref().map(|inputs| inputs.signals.demand.clone()).unwrap_or_default()
 }
 
+/// What this gateway tells others.
+pub(super) fn told(operator: &Operator) -> v1::GetLoadResponse {
+    let snapshot = operator.snapshots.current();
+    let regions = own(&snapshot).into_iter();
+    let regions = regions.map(|(code, rps)| v1::RegionLoad { region: code.get(), rps: rps.into() });
+    v1::GetLoadResponse {
+        gateway: operator.gateway.clone(),
+        regions: regions.collect(),
+        nodes: rates(&snapshot).map(|(node, rps)| v1::NodeRate { node: node.to_string(), rps }).collect(),
+        unix_ms: super::wall_ms(),
+    }
+}
+
+/// Calls a second of this gateway to every node.
+pub(super) fn rates(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<str>, f64)> {
+    let nodes = snapshot.inputs.iter().flat_map(|inputs| &inputs.signals.nodes);
+    nodes.map(|(node, signal)| (node.clone(), signal.own_use))
+}
+
 /// The sum over all gateways that are there, without those that are named.
 ///
 /// # Errors
@@ -41,12 +60,12 @@ pub(super) async fn of_all(
 ) -> Result<Loads, Status> {
     let mut loads = Loads { gateways: vec![operator.gateway.clone()], demand: own(snapshot) };
     let others: Vec<_> = others(operator).into_iter().filter(|(id, _)| !without.contains(id)).collect();
-    for (id, answer) in join_all(others.into_iter().map(|(id, address)| ask(id, address))).await {
-        let regions = answer.map_err(|error| {
+    for (id, answer) in ask_all(others).await {
+        let answer = answer.map_err(|error| {
             tracing::warn!(gateway = %id, error, "a gateway does not tell its load");
             Reason::GatewaySilent.with(&[("gateway", &id)])
         })?;
-        for load in regions {
+        for load in answer.regions {
             let Some(code) = Code::new(load.region) else { continue };
             let sum = loads.demand.entry(code).or_default();
             sum.iter_mut()
@@ -60,8 +79,15 @@ pub(super) async fn of_all(
     Ok(loads)
 }
 
+/// What each of these gateways tells, or why it does not.
+pub(super) async fn ask_all(
+    gateways: Vec<(String, String)>,
+) -> Vec<(String, Result<v1::GetLoadResponse, String>)> {
+    join_all(gateways.into_iter().map(|(id, address)| ask(id, address))).await
+}
+
 /// The other gateways that are there, with their control ports.
-fn others(operator: &Operator) -> Vec<(String, String)> {
+pub(super) fn others(operator: &Operator) -> Vec<(String, String)> {
     let entries = operator.followed.as_ref().map(|followed| followed.entries()).unwrap_or_default();
     let gateways = entries.iter().filter_map(|entry| match operator.prefix.parse(&entry.key) {
         Ok(Key::Gateway(id)) if id != operator.gateway => {
@@ -73,7 +99,7 @@ fn others(operator: &Operator) -> Vec<(String, String)> {
     gateways.collect()
 }
 
-async fn ask(id: String, address: String) -> (String, Result<Vec<v1::RegionLoad>, String>) {
+async fn ask(id: String, address: String) -> (String, Result<v1::GetLoadResponse, String>) {
     let asked = async {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
         let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
@@ -82,7 +108,7 @@ async fn ask(id: String, address: String) -> (String, Result<Vec<v1::RegionLoad>
         if answer.gateway != id {
             return Err(format!("{} answers at its address", answer.gateway));
         }
-        Ok(answer.regions)
+        Ok(answer)
     };
     let answer = tokio::time::timeout(WITHIN, asked).await;
     (id, answer.unwrap_or_else(|_| Err(format!("no answer within {} s", WITHIN.as_secs()))))

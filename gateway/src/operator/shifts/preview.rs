@@ -116,7 +116,8 @@ fn ordered(order: &ShiftOrder, code: Code) -> Result<Shift, Status> {
 
 /// As if one gateway had all calls.
 fn plans(table: &Table, inputs: &Inputs, demand: &Demand) -> Plans {
-    let signals = Signals { demand: demand.clone(), gateways: 1, ..inputs.signals.clone() };
+    let signals =
+        Signals { demand: demand.clone(), gateways: 1, shifts: BTreeMap::new(), ..inputs.signals.clone() };
     plan::plan(table, &signals, &inputs.previous, inputs.now)
 }
 
