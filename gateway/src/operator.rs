@@ -11,6 +11,7 @@ mod audit;
 mod dump;
 mod explain;
 mod intents;
+mod moving;
 mod policies;
 mod registry;
 mod routes;
@@ -63,6 +64,8 @@ pub struct Operator {
     pub anonymous: Arc<Anonymous>,
     /// Shifts that this gateway holds by itself.
     pub holds: Holds,
+    /// Fraction of a region's calls above which a second person must approve, where its policy says nothing.
+    pub two_person_above: f64,
 }
 
 /// Who changes something: as the services in front of the API found out.

@@ -25,6 +25,7 @@ pub struct Builder {
     top: String,
     tables: String,
     anonymous: &'static str,
+    two_person_above: f64,
 }
 
 /// A running gateway.
@@ -87,6 +88,13 @@ impl Builder {
         self
     }
 
+    /// One person moves this part of a region's calls; by default everything here.
+    #[must_use]
+    pub fn two_person_above(mut self, part: f64) -> Self {
+        self.two_person_above = part;
+        self
+    }
+
     /// Calls of nobody are refused; by default they are taken here.
     #[must_use]
     pub fn no_anonymous(mut self) -> Self {
@@ -128,8 +136,15 @@ impl Builder {
         let (config, addresses) = (dir.join("gateway.toml"), dir.join("addresses.json"));
         let [data, control, admin] = listen;
         let text = format!(
-            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n[apps]\nanonymous = {:?}\n{}{}",
-            self.id, self.workers, self.top, self.ramp_s, self.anonymous, self.registry, self.tables,
+            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n[shifts]\ntwo_person_above = {:?}\n[apps]\nanonymous = {:?}\n{}{}",
+            self.id,
+            self.workers,
+            self.top,
+            self.ramp_s,
+            self.two_person_above,
+            self.anonymous,
+            self.registry,
+            self.tables,
         );
         fs::write(&config, text)?;
         let _ = fs::remove_file(&addresses);
@@ -163,6 +178,7 @@ impl Gateway {
             top: String::new(),
             tables: String::new(),
             anonymous: "allow",
+            two_person_above: 1.0,
         }
     }
 

@@ -9,6 +9,7 @@ mod node;
 mod region;
 mod registry;
 mod route;
+mod shift;
 mod value;
 
 pub use app::{Account, AddApp, App, Audit};
@@ -16,6 +17,9 @@ pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
 pub use registry::Registry;
 pub use route::{Route, WhatIf};
+pub use shift::{
+    ApplyShift, ApproveShift, CancelShift, ChangeShift, Completions, OnBreach, PlanShift, Shift, Status,
+};
 pub use value::{Address, Subject};
 
 use crate::{exit::Usage, load::mix::Mix, verbs::output::Format};
@@ -32,6 +36,8 @@ Examples:
   suiyue node verify 127.0.0.1:9101 --region 440100
                                                    does it keep the contract?
   suiyue route explain --region 440100 --class scan
+  suiyue status                                    what is wrong, worst first
+  suiyue shift plan --region 440100 --from suikang --to yuekang --percent 30
   suiyue region describe 440100                    its policy, its nodes, where calls go
   suiyue app list                                  which apps may call what
   suiyue audit tail                                who changed what, and why
@@ -86,6 +92,11 @@ pub enum Command {
     /// Ask where calls go.
     #[command(subcommand)]
     Route(Route),
+    /// Move a part of a node's calls to others, for a time, under guards.
+    #[command(subcommand)]
+    Shift(Shift),
+    /// Say what is wrong, since when, and what is being done about it.
+    Status(Status),
     /// Register apps, and say what each may call.
     #[command(subcommand)]
     App(App),
@@ -99,6 +110,8 @@ pub enum Command {
     Load(Load),
     /// Start a whole federation here and watch it survive the loss of either system.
     Demo(Demo),
+    /// Print what completes this program's command line in a shell.
+    Completions(Completions),
 }
 
 /// `suiyue gateway`.

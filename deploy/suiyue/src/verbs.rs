@@ -1,7 +1,7 @@
 //! What can be asked of a running federation from the command line?
 //!
 //! Operators ask a gateway's control port ([`nodes`], [`regions`], [`registry`], [`route`], [`apps`],
-//! [`audit`]) through
+//! [`shifts`], [`status`], [`audit`]) through
 //! [`operator`], which goes on to the next gateway when one cannot be reached; what they write in files
 //! is read by [`mod@file`]. Who runs a node has it checked by [`verify`]. Developers of apps
 //! show and verify single codes on the data port ([`code`]). Everything prints a table, or with
@@ -21,4 +21,6 @@ pub mod regions;
 pub mod registry;
 pub mod route;
 pub mod seed;
+pub mod shifts;
+pub mod status;
 pub mod verify;

@@ -84,6 +84,7 @@ pub(super) fn operator(
         metrics,
         anonymous: config.anonymous.clone(),
         holds,
+        two_person_above: config.two_person_above,
     }
 }
 

@@ -14,8 +14,9 @@ mod approval;
 mod change;
 mod guard;
 mod list;
-mod loads;
-mod preview;
+pub(super) mod loads;
+pub(super) mod preview;
+mod trial;
 
 use super::{Operator, deed, policies::tier_of, routing_exactly};
 use crate::{
@@ -28,7 +29,8 @@ use crate::{
     snapshot::Snapshot,
     table::Table,
 };
-use aws_lc_rs::digest::{SHA256, digest};
+pub(super) use approval::Approved;
+use aws_lc_rs::digest::{Context, SHA256};
 use preview::Preview;
 use prost::Message as _;
 use std::{
@@ -139,7 +141,9 @@ impl Shifts {
         let loads = loads::of_all(&self.0, snapshot, without).await?;
         // Before its first plan a gateway has nothing to move.
         let inputs = snapshot.inputs.as_ref().ok_or_else(|| Reason::RegionNotJoined.status())?;
-        let preview = preview::preview(&snapshot.table, inputs, loads.demand, &order, code, at_rps)?;
+        let ground = (&*snapshot.table, &**inputs);
+        let preview =
+            preview::preview(ground, loads.demand, &order, code, (at_rps, self.0.two_person_above))?;
         let hash = hash(&order, &read);
         Ok(Planned { order, code, hash, read, gateways: loads.gateways, preview })
     }
@@ -185,9 +189,18 @@ impl Shifts {
 
 /// Names the order and every key with its revision.
 fn hash(order: &ShiftOrder, read: &[ReadKey]) -> Vec<u8> {
-    let plan =
-        v1::ApplyShiftRequest { order: Some(order.clone()), read: read.to_vec(), ..Default::default() };
-    digest(&SHA256, &plan.encode_to_vec()).as_ref().to_vec()
+    hash_of(&order.encode_to_vec(), read)
+}
+
+/// Names what is asked and every key with its revision.
+pub(super) fn hash_of(subject: &[u8], read: &[ReadKey]) -> Vec<u8> {
+    let keys = v1::ApplyShiftRequest { read: read.to_vec(), ..Default::default() }.encode_to_vec();
+    let mut context = Context::new(&SHA256);
+    // The length keeps what is asked and the keys apart.
+    [b"suiyue.plan.v1\0", &(subject.len() as u64).to_be_bytes()[..], subject, &keys]
+        .iter()
+        .for_each(|part| context.update(part));
+    context.finish().as_ref().to_vec()
 }
 
 /// Source and targets may answer for the region.

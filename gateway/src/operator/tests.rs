@@ -110,6 +110,7 @@ impl Gateway {
             metrics,
             anonymous: Arc::new(Anonymous::Deny),
             holds,
+            two_person_above: 1.0,
         };
         let gateway = Self { operator, registry, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;

@@ -71,6 +71,34 @@ fn root_cause(error: &tonic::transport::Error) -> String {
     if error.source().is_some() { cause.to_string() } else { error.to_string() }
 }
 
+/// The audit takes the name and the reason.
+///
+/// # Errors
+/// [`Usage`] names the flag.
+pub(super) fn checked(account: &Account) -> Result<(), Usage> {
+    if account.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
+        return Err(Usage("--actor: 1 to 64 characters of a-z, A-Z, 0-9 and -_.@ are wanted".to_owned()));
+    }
+    if account.reason.as_ref().is_some_and(|reason| !is_reason(reason)) {
+        return Err(Usage(format!("--reason: one line of at most {MAX_REASON} characters is wanted")));
+    }
+    Ok(())
+}
+
+/// A change that says who makes it, and why.
+pub(super) fn accounted<T>(account: &Account, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let metadata = request.metadata_mut();
+    if let Some(actor) = account.actor.as_ref().and_then(|actor| actor.parse().ok()) {
+        metadata.insert(suiyue_proto::metadata::ACTOR, actor);
+    }
+    if let Some(reason) = &account.reason {
+        let value = MetadataValue::from_bytes(reason.as_bytes());
+        metadata.insert_bin(suiyue_proto::metadata::CHANGE_REASON, value);
+    }
+    request
+}
+
 impl Operator {
     /// Connects to the first gateway that can be reached.
     ///
@@ -87,27 +115,13 @@ impl Operator {
     /// # Errors
     /// [`Usage`]: the audit does not take the name or the reason.
     pub fn on_account(&mut self, account: &Account) -> Result<(), Usage> {
-        if account.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
-            return Err(Usage("--actor: 1 to 64 characters of a-z, A-Z, 0-9 and -_.@ are wanted".to_owned()));
-        }
-        if account.reason.as_ref().is_some_and(|reason| !is_reason(reason)) {
-            return Err(Usage(format!("--reason: one line of at most {MAX_REASON} characters is wanted")));
-        }
+        checked(account)?;
         self.account = account.clone();
         Ok(())
     }
 
     fn change<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        let metadata = request.metadata_mut();
-        if let Some(actor) = self.account.actor.as_ref().and_then(|actor| actor.parse().ok()) {
-            metadata.insert(suiyue_proto::metadata::ACTOR, actor);
-        }
-        if let Some(reason) = &self.account.reason {
-            let value = MetadataValue::from_bytes(reason.as_bytes());
-            metadata.insert_bin(suiyue_proto::metadata::CHANGE_REASON, value);
-        }
-        request
+        accounted(&self.account, message)
     }
 
     /// Nodes of a region, or of all (0).

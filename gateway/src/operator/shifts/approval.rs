@@ -27,11 +27,11 @@ const SKEW: Duration = Duration::from_secs(30);
 pub(super) const HASH: usize = 32;
 
 /// An approval that counts, to be used up.
-pub(super) struct Approved {
+pub(in crate::operator) struct Approved {
     /// Where it stands.
-    pub(super) entry: Entry,
+    pub(in crate::operator) entry: Entry,
     /// Who gave it.
-    pub(super) by: String,
+    pub(in crate::operator) by: String,
 }
 
 impl Shifts {
@@ -39,7 +39,12 @@ impl Shifts {
     ///
     /// # Errors
     /// [`Reason::ApprovalNeeded`], [`Reason::ApprovalOwn`], or the registry is away.
-    pub(super) async fn approved(&self, hash: &[u8], moves: f64, deed: &Deed) -> Result<Approved, Status> {
+    pub(in crate::operator) async fn approved(
+        &self,
+        hash: &[u8],
+        moves: f64,
+        deed: &Deed,
+    ) -> Result<Approved, Status> {
         let (registry, _) = self.writable()?;
         let moves = format!("{moves:.2}");
         let needed = || Reason::ApprovalNeeded.with(&[("plan", &hex(hash)), ("moves", &moves)]);
@@ -66,6 +71,13 @@ impl Shifts {
         may_approve(deed)?;
         if asked.plan_hash.len() != HASH {
             return Err(invalid("plan_hash", "the 32 bytes that the plan was named by"));
+        }
+        if asked.order.is_none() && (asked.intent.is_some() || asked.policy.is_some()) {
+            let hash = self.0.plan_to_approve(asked).await?;
+            if hash != asked.plan_hash {
+                return Err(Reason::PlanStale.with(&[("key", "plan_hash")]));
+            }
+            return self.note_approval(&hash, deed).await;
         }
         let order = asked.order.as_ref().ok_or_else(|| invalid("order", "the order that is approved"))?;
         let snapshot = self.0.snapshots.current();

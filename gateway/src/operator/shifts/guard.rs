@@ -8,7 +8,7 @@
 //!
 //! [`Holds`]: crate::shifts::Holds
 
-use super::{Shifts, change, loads, read, wall_ms};
+use super::{Shifts, change, loads, read, trial::Trial, wall_ms};
 use crate::{
     audit::actor::{Actor, Deed},
     plan::ShiftSignal,
@@ -18,7 +18,7 @@ use crate::{
         measure::{Breach, Gauge, Measured, Sample, breach},
     },
     snapshot::Snapshot,
-    table::Shift,
+    table::{Node, Shift, Stage},
 };
 use prost::Message as _;
 use std::{
@@ -42,8 +42,10 @@ const CLOCKS: i64 = 30_000;
 
 /// What this gateway's guards remember.
 #[derive(Default)]
-struct Watch {
-    gauges: BTreeMap<Arc<str>, Gauge>,
+pub(super) struct Watch {
+    pub(super) gauges: BTreeMap<Arc<str>, Gauge>,
+    /// Nodes on trial.
+    pub(super) trials: BTreeMap<Arc<str>, Trial>,
     /// What nodes did before the stretch of a shift that is watched.
     before: BTreeMap<Arc<str>, Before>,
     /// A gateway whose clock is far off.
@@ -85,10 +87,18 @@ impl Shifts {
             .filter(|(shift, signal)| state(shift, signal) != ShiftState::Ended)
             .collect();
         watch.follow(&running);
-        if running.is_empty() {
+        let on_trial = |node: &Arc<Node>| matches!(node.intent.stage, Stage::Canary(_));
+        if running.is_empty() && !snapshot.table.nodes.values().any(on_trial) {
+            watch.trials.clear();
             return;
         }
         let rates = self.rates(&snapshot, watch).await;
+        for (node, breach) in watch.trials(&snapshot, &rates) {
+            let told = tokio::time::timeout(WRITE_WITHIN, self.step_down(&node, &breach)).await;
+            if !matches!(told, Ok(Ok(()))) {
+                tracing::warn!(node = %node.name, "a node on trial could not be taken a stage back yet");
+            }
+        }
         for (shift, signal) in running {
             if self.0.holds.of(shift).is_none()
                 && let Some(breach) = watch.breach(shift, &signal, &snapshot, &rates)

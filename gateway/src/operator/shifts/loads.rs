@@ -20,9 +20,9 @@ use tonic::{Status, transport::Endpoint};
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// Calls a second, and the gateways that they come to.
-pub(super) struct Loads {
-    pub(super) gateways: Vec<String>,
-    pub(super) demand: Demand,
+pub(in crate::operator) struct Loads {
+    pub(in crate::operator) gateways: Vec<String>,
+    pub(in crate::operator) demand: Demand,
 }
 
 /// Calls a second at this gateway.
@@ -53,7 +53,7 @@ pub(super) fn rates(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<str>, f64)
 ///
 /// # Errors
 /// [`Reason::GatewaySilent`] names the first one that does not answer.
-pub(super) async fn of_all(
+pub(in crate::operator) async fn of_all(
     operator: &Operator,
     snapshot: &Snapshot,
     without: &[String],

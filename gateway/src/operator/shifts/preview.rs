@@ -22,10 +22,10 @@ use suiyue_proto::{
 use tonic::Status;
 
 /// Calls a second by region and class.
-pub(super) type Demand = BTreeMap<Code, [f64; 4]>;
+pub(in crate::operator) type Demand = BTreeMap<Code, [f64; 4]>;
 
-/// Fraction of a region's calls above which a second person is asked, where the policy says nothing.
-const TWO_PERSON_ABOVE: f64 = 0.2;
+/// Part of its declared capacity that a node may be filled to by a drain, a stage or a policy.
+const MAX_UTILIZATION: f64 = 0.80;
 /// The name of the guard.
 const UTILIZATION: &str = "utilization";
 /// What sums of fractions may be off by.
@@ -55,12 +55,11 @@ pub(super) struct Preview {
 /// # Errors
 /// The order cannot be used.
 pub(super) fn preview(
-    table: &Table,
-    inputs: &Inputs,
+    (table, inputs): (&Table, &Inputs),
     mut demand: Demand,
     order: &ShiftOrder,
     code: Code,
-    at_rps: f64,
+    (at_rps, default): (f64, f64),
 ) -> Result<Preview, Status> {
     if at_rps > 0.0 {
         suppose(demand.entry(code).or_default(), at_rps);
@@ -74,7 +73,7 @@ pub(super) fn preview(
     let moves = moves(&before, &after, order, code, &demand);
     let nodes = loads(&table, &before, &after, order, code, &demand);
     let policy = table.policies.get(&code).and_then(|policy| policy.two_person_above);
-    let two_person_above = policy.unwrap_or(TWO_PERSON_ABOVE);
+    let two_person_above = policy.unwrap_or(default);
     let guards = guards(&nodes, order);
     Ok(Preview {
         refusals: refusals(&nodes, &guards),
@@ -180,6 +179,80 @@ fn guards(nodes: &[NodeLoad], order: &ShiftOrder) -> Vec<GuardCheck> {
         GuardCheck { guard: UTILIZATION.to_owned(), node: node.node.clone(), value, limit, refuses }
     });
     checks.collect()
+}
+
+/// A change of table or signals.
+pub(in crate::operator) struct Change<'a> {
+    /// As they are.
+    pub(in crate::operator) before: (&'a Table, &'a Signals),
+    /// As they would be.
+    pub(in crate::operator) after: (&'a Table, &'a Signals),
+    /// What else a plan is made from.
+    pub(in crate::operator) inputs: &'a Inputs,
+    /// Calls a second of all gateways.
+    pub(in crate::operator) demand: &'a Demand,
+}
+
+/// What a change does.
+pub(in crate::operator) struct Effect {
+    /// Fraction of a region's calls that leaves the node it is at; of several regions the most.
+    pub(in crate::operator) moves: f64,
+    /// More of a region moves than one person may move.
+    pub(in crate::operator) too_much: bool,
+    /// The guards of all nodes that get more.
+    pub(in crate::operator) guards: Vec<GuardCheck>,
+    /// What stands in the way.
+    pub(in crate::operator) refusals: Vec<String>,
+}
+
+impl Change<'_> {
+    /// Computes it. One person may move `default` of a region whose policy says nothing.
+    pub(in crate::operator) fn effect(&self, regions: &[Code], default: f64) -> Effect {
+        let plans = |(table, signals): (&Table, &Signals)| {
+            let shifts = table.shifts.iter().map(|shift| Arc::new(whole(shift))).collect();
+            let table = Table { shifts, ..table.clone() };
+            let inputs = Inputs { signals: signals.clone(), ..self.inputs.clone() };
+            plans(&table, &inputs, self.demand)
+        };
+        let (before, after) = (plans(self.before), plans(self.after));
+        let (mut moves, mut too_much) = (0.0_f64, false);
+        for code in regions {
+            let moved = leaves(&before, &after, *code, self.demand);
+            let policy = self.before.0.policies.get(code).and_then(|policy| policy.two_person_above);
+            too_much |= moved > policy.unwrap_or(default) + EXACT;
+            moves = moves.max(moved);
+        }
+        let (was, is) = (by_node(&before, self.demand), by_node(&after, self.demand));
+        let rps = |of: &BTreeMap<Arc<str>, f64>, name: &Arc<str>| of.get(name).copied().unwrap_or(0.0);
+        let told = self.after.0.nodes.values().map(|node| NodeLoad {
+            node: node.name.to_string(),
+            rps_before: rps(&was, &node.name),
+            rps_after: rps(&is, &node.name),
+            rps_max: node.rps_max.map_or(0.0, f64::from),
+            target: rps(&is, &node.name) > rps(&was, &node.name) + EXACT,
+        });
+        let nodes: Vec<NodeLoad> = told.collect();
+        let guards =
+            guards(&nodes, &ShiftOrder { max_utilization: Some(MAX_UTILIZATION), ..ShiftOrder::default() });
+        Effect { moves, too_much, refusals: refusals(&nodes, &guards), guards }
+    }
+}
+
+/// Fraction of the region's calls that leaves the nodes it is at; without any calls, of its classes.
+fn leaves(before: &Plans, after: &Plans, code: Code, demand: &Demand) -> f64 {
+    let rps = demand.get(&code).copied().unwrap_or_default();
+    let total: f64 = rps.iter().sum();
+    let part = |class: Class| if total > 0.0 { rps[class.index()] / total } else { 0.25 };
+    let route =
+        |plans: &Plans, class: Class| plans.regions.get(&code).map(|routes| routes[class.index()].clone());
+    let left = |class: Class| {
+        let (before, after) =
+            (route(before, class).unwrap_or_default(), route(after, class).unwrap_or_default());
+        let keeps =
+            |name: &str| after.candidates.iter().find(|c| *c.node == *name).map_or(0.0, |c| c.shifted);
+        before.candidates.iter().map(|c| (c.shifted - keeps(&c.node)).max(0.0)).sum::<f64>()
+    };
+    Class::ALL.into_iter().map(|class| part(class) * left(class)).sum()
 }
 
 fn refusals(nodes: &[NodeLoad], guards: &[GuardCheck]) -> Vec<String> {

@@ -45,7 +45,7 @@ fn proven(name: &str, role: Role) -> Actor {
 
 fn approval(plan: &PlanShiftResponse) -> ApproveShiftRequest {
     let (plan_hash, order, read) = (plan.plan_hash.clone(), plan.order.clone(), plan.read.clone());
-    ApproveShiftRequest { plan_hash, order, read }
+    ApproveShiftRequest { plan_hash, order, read, ..Default::default() }
 }
 
 fn application(plan: &PlanShiftResponse) -> ApplyShiftRequest {
@@ -59,7 +59,7 @@ fn application(plan: &PlanShiftResponse) -> ApplyShiftRequest {
 
 impl Gateway {
     fn shifts(&self) -> Shifts {
-        Shifts(self.operator.clone())
+        Shifts(Operator { two_person_above: 0.2, ..self.operator.clone() })
     }
 
     async fn plan(&self, order: ShiftOrder) -> Result<PlanShiftResponse, Status> {

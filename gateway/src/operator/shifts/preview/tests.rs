@@ -73,7 +73,7 @@ fn scans(rps: f64) -> Demand {
 
 fn preview_of(ground: &Ground, demand: Demand, percent: f64, at_rps: f64) -> Preview {
     let order = complete(&ShiftOrder { percent, ..order() }).unwrap();
-    preview(&ground.table, &ground.inputs, demand, &order, code(GUANGZHOU), at_rps).unwrap()
+    preview((&ground.table, &ground.inputs), demand, &order, code(GUANGZHOU), (at_rps, 0.2)).unwrap()
 }
 
 fn load<'a>(preview: &'a Preview, node: &str) -> &'a NodeLoad {
@@ -156,10 +156,10 @@ fn how_much_moves_counts_calls_not_classes() {
     let mut order = complete(&ShiftOrder { percent: 50.0, ..order() }).unwrap();
     order.classes = vec![Class::Show.to_proto().into()];
     let demand = Demand::from([(code(GUANGZHOU), [900.0, 100.0, 0.0, 0.0])]);
-    let few = preview(&ground.table, &ground.inputs, demand, &order, code(GUANGZHOU), 0.0).unwrap();
+    let few = preview((&ground.table, &ground.inputs), demand, &order, code(GUANGZHOU), (0.0, 0.2)).unwrap();
     assert!((few.moves - 0.05).abs() < 1e-9 && !few.needs_approval, "{few:?}");
     let demand = Demand::from([(code(GUANGZHOU), [100.0, 900.0, 0.0, 0.0])]);
-    let many = preview(&ground.table, &ground.inputs, demand, &order, code(GUANGZHOU), 0.0).unwrap();
+    let many = preview((&ground.table, &ground.inputs), demand, &order, code(GUANGZHOU), (0.0, 0.2)).unwrap();
     assert!((many.moves - 0.45).abs() < 1e-9 && many.needs_approval, "{many:?}");
 }
 
