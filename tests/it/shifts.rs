@@ -371,9 +371,10 @@ async fn a_drain_meets_the_guard_of_what_takes_over() -> anyhow::Result<()> {
     let load = Wish::new(GUANGZHOU, 20, Mix::Replayable).per_second(150).start(&federation.data());
     let control = federation.gateway().control.to_string();
     eventually("the load is known", async || {
-        refused(&["node", "drain", "suikang", "--gateway", &control], "SHIFT_REFUSED").await
+        refused(&["node", "drain", "suikang", "--dry-run", "--gateway", &control], "SHIFT_REFUSED").await
     })
     .await?;
+    refused(&["node", "drain", "suikang", "--gateway", &control], "SHIFT_REFUSED").await?;
     refused(&["node", "drain", "suikang", "--gateway", &control, "--force"], "APPROVAL_NEEDED").await?;
     drop(load.stop().await?);
     Ok(())

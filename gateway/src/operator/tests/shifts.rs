@@ -390,3 +390,79 @@ async fn a_shift_that_cannot_be_read_is_quarantined_and_moves_nothing() {
     assert!(quarantined.reason.contains("percent"), "{quarantined:?}");
     assert!(gateway.listed(true).await.is_empty());
 }
+
+fn drain(revision: i64) -> v1::SetNodeIntentRequest {
+    let intent = v1::NodeIntent { drained: true, ..Default::default() };
+    v1::SetNodeIntentRequest {
+        node: "suikang".to_owned(),
+        intent: Some(intent),
+        expected_revision: revision,
+        ..Default::default()
+    }
+}
+
+impl Gateway {
+    /// As an operator of a federation where one person moves a fifth.
+    async fn wants(
+        &self,
+        actor: &'static str,
+        asked: v1::SetNodeIntentRequest,
+    ) -> Result<v1::SetNodeIntentResponse, Status> {
+        self.shifts().0.set_node_intent(by(actor, asked)).await.map(Response::into_inner)
+    }
+}
+
+#[tokio::test]
+async fn a_whole_drain_is_no_easier_than_a_shift() {
+    let gateway = Gateway::start().await;
+    refused(gateway.wants("anna", drain(0)).await, Reason::ApprovalNeeded, &[("moves", "1.00")]);
+    let dry = v1::SetNodeIntentRequest { dry_run: true, ..drain(0) };
+    let told = gateway.wants("anna", dry).await.unwrap();
+    assert!(told.needs_approval && (told.moves - 1.0).abs() < 1e-9, "{told:?}");
+    let approve = async |actor, plan_hash: &bytes::Bytes, intent| {
+        let asked =
+            ApproveShiftRequest { plan_hash: plan_hash.clone(), intent: Some(intent), ..Default::default() };
+        gateway.shifts().approve_shift(by(actor, asked)).await.map(drop)
+    };
+    // Of another node under the name of this plan.
+    let other = v1::SetNodeIntentRequest { node: "yuekang".to_owned(), ..drain(0) };
+    refused(approve("boris", &told.plan_hash, other).await, Reason::PlanStale, &[]);
+    approve("anna", &told.plan_hash, drain(0)).await.unwrap();
+    refused(gateway.wants("anna", drain(0)).await, Reason::ApprovalOwn, &[]);
+    approve("boris", &told.plan_hash, drain(0)).await.unwrap();
+    let done = gateway.wants("anna", drain(0)).await.unwrap();
+    assert!(done.written);
+    gateway.province_has(1.0).await;
+    // The approval is used up, and bringing it all back is as much.
+    let approvals = format!("{}shifts/approvals/", Prefix::default().root());
+    assert!(gateway.registry.list(&approvals).await.unwrap().entries.is_empty());
+    let back =
+        v1::SetNodeIntentRequest { intent: Some(v1::NodeIntent::default()), ..drain(done.intent_revision) };
+    refused(gateway.wants("anna", back).await, Reason::ApprovalNeeded, &[("moves", "1.00")]);
+}
+
+#[tokio::test]
+async fn nobody_raises_alone_what_one_person_may_move() {
+    let gateway = Gateway::start().await;
+    let set = async |part| {
+        let policy = v1::RegionPolicy { two_person_above: Some(part), ..Default::default() };
+        let asked =
+            v1::SetRegionPolicyRequest { region: GUANGZHOU, policy: Some(policy), ..Default::default() };
+        gateway.shifts().0.set_region_policy(by("anna", asked)).await
+    };
+    refused(set(1.0).await, Reason::ApprovalNeeded, &[]);
+    assert!(set(0.1).await.unwrap().into_inner().written, "less is always allowed");
+}
+
+#[tokio::test]
+async fn what_moves_nothing_needs_nobodys_load() {
+    let gateway = Gateway::start().await;
+    let silent = v1::GatewayPresence { control_address: "127.0.0.1:1".to_owned(), ..Default::default() };
+    gateway.write(&Key::Gateway("gw-2".to_owned()), silent).await;
+    refused(gateway.wants("anna", drain(0)).await, Reason::GatewaySilent, &[("gateway", "gw-2")]);
+    let policy = v1::RegionPolicy { in_flight_max: Some(9), ..Default::default() };
+    let asked = v1::SetRegionPolicyRequest { region: GUANGZHOU, policy: Some(policy), ..Default::default() };
+    assert!(gateway.shifts().0.set_region_policy(by("anna", asked)).await.unwrap().into_inner().written);
+    let without = v1::SetNodeIntentRequest { without: vec!["gw-2".to_owned()], ..drain(0) };
+    refused(gateway.wants("anna", without).await, Reason::ApprovalNeeded, &[]);
+}
