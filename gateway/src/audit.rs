@@ -108,6 +108,16 @@ impl Audit {
         self.write(&entry, change).await
     }
 
+    /// Writes an entry about what is done to this gateway alone: no other key of the registry changes.
+    ///
+    /// # Errors
+    /// As [`Audit::commit`].
+    pub async fn noted(&self, deed: &Deed, text: &str) -> Result<(), Failure> {
+        let after = Value { bytes: Bytes::copy_from_slice(text.as_bytes()), text: text.to_owned() };
+        let what = What { after: Some(after), ..What::default() };
+        self.commit(deed, &what, &Txn::default()).await.map(drop)
+    }
+
     /// Writes an entry about an attempt that was refused.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod meters;
 mod ramp;
 
 use crate::{
+    identity::Trust,
     plan::{self, Inputs, News, Now, Previous, Signals},
     shifts::{Clocks, Holds},
     snapshot::Snapshot,
@@ -54,6 +55,12 @@ impl Snapshots {
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         self.current.borrow().clone()
+    }
+
+    /// Waits for a snapshot that knows the federation. Cancel safe.
+    pub async fn known(&self) {
+        // Without a control task nothing will come any more, and the gateway ends.
+        let _ = self.current.clone().wait_for(|snapshot| snapshot.is_known()).await;
     }
 
     /// Follows the snapshots, for a worker.
@@ -115,6 +122,8 @@ pub struct Setup {
     pub heard_ms: Arc<AtomicI64>,
     /// Shifts that this gateway holds by itself.
     pub holds: Holds,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
 }
 
 impl Control {
@@ -128,7 +137,7 @@ impl Control {
             tables: setup.tables,
             publisher,
             history,
-            fleet: Fleet::new(setup.workers, setup.ramp, setup.metrics.clone()),
+            fleet: Fleet::new(setup.workers, setup.ramp, setup.metrics.clone()).trusting(setup.trust),
             meters: Meters::new(setup.workers),
             metrics: setup.metrics,
             gateways: setup.gateways,
@@ -256,6 +265,7 @@ mod tests {
             ready: vec![(code, 0)],
             draining: false,
             check: Check::None,
+            identity: None,
         };
         let node = Node {
             name: "suikang".into(),
@@ -282,6 +292,7 @@ mod tests {
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
             holds: Holds::default(),
+            trust: None,
         });
         let code = Code::new(440_100).unwrap();
         let mut now = Instant::now();

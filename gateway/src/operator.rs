@@ -17,6 +17,7 @@ mod registry;
 mod routes;
 mod shifts;
 mod swap;
+mod trust;
 mod what_if;
 
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     audit::{Audit, actor::Deed},
     control::Snapshots,
     health::State,
+    identity::Trust,
     plan,
     registry::{Registry, follow::Status as Followed, keys::Prefix},
     shifts::Holds,
@@ -54,6 +56,8 @@ pub struct Operator {
     pub registry: Option<Arc<dyn Registry>>,
     /// Where the registry's keys begin.
     pub prefix: Prefix,
+    /// How certificates and records are judged; `None`: there are none.
+    pub trust: Option<Trust>,
     /// What subjects are hashed with.
     pub subjects: subject::Key,
     /// What writes changes with their entries; `None` for a gateway without a registry.
@@ -193,6 +197,14 @@ impl OperatorService for Operator {
         self.set_intent(&deed, request.into_inner()).await.map(Response::new)
     }
 
+    async fn publish_trust(
+        &self,
+        request: Request<v1::PublishTrustRequest>,
+    ) -> Result<Response<v1::PublishTrustResponse>, Status> {
+        let deed = deed(&request, "PublishTrust");
+        self.publish(&deed, request.into_inner()).await.map(Response::new)
+    }
+
     async fn dump_registry(
         &self,
         _: Request<v1::DumpRegistryRequest>,
@@ -226,14 +238,16 @@ impl OperatorService for Operator {
         &self,
         request: Request<v1::FreezeRegistryRequest>,
     ) -> Result<Response<v1::FreezeRegistryResponse>, Status> {
-        self.freeze(request.get_ref()).map(Response::new)
+        let deed = deed(&request, "FreezeRegistry");
+        self.freeze(&deed, request.get_ref()).await.map(Response::new)
     }
 
     async fn accept_registry(
         &self,
         request: Request<v1::AcceptRegistryRequest>,
     ) -> Result<Response<v1::AcceptRegistryResponse>, Status> {
-        self.accept(request.get_ref()).map(Response::new)
+        let deed = deed(&request, "AcceptRegistry");
+        self.accept(&deed, request.get_ref()).await.map(Response::new)
     }
 }
 
@@ -245,6 +259,7 @@ impl Operator {
             gateway: self.gateway.clone(),
             source: match table.source {
                 Source::Static => v1::TableSource::Static,
+                Source::Awaited => v1::TableSource::Awaited,
                 Source::Etcd => v1::TableSource::Etcd,
                 Source::Embedded => v1::TableSource::Embedded,
                 Source::LastKnownGood => v1::TableSource::LastKnownGood,

@@ -20,7 +20,10 @@ pub mod fold;
 pub mod follow;
 pub mod guard;
 pub mod last_known_good;
+mod notary;
 pub mod peers;
+
+pub(crate) use notary::MAX_DECLARATIONS;
 
 #[cfg(test)]
 pub(crate) mod suite;

@@ -4,7 +4,7 @@
 //! and turned into our own types. It is immutable; the registry fold is its only writer. Health and
 //! load are not in it.
 
-use crate::apps::grant::Grants;
+use crate::{apps::grant::Grants, identity::SpiffeId};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -19,9 +19,11 @@ use suiyue_proto::{
 /// Where a table comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
-    /// The configuration only: no registry, or none heard of yet.
+    /// The configuration: there is no registry.
     #[default]
     Static,
+    /// The configuration only: the registry has not been heard of yet, nor is there a copy of it.
+    Awaited,
     /// etcd.
     Etcd,
     /// The registry inside this process.
@@ -149,6 +151,8 @@ pub struct Endpoint {
     pub draining: bool,
     /// How its health is asked for.
     pub check: Check,
+    /// It is called over TLS, and its certificate must name this; `None`: it is called in the clear.
+    pub identity: Option<Arc<SpiffeId>>,
 }
 
 /// How an endpoint's health is asked for.

@@ -179,6 +179,8 @@ pub struct Metrics {
     pub traces: Arc<trace::Counts>,
     /// Downstream connections open now, by worker.
     pub connections: Vec<Arc<std::sync::atomic::AtomicUsize>>,
+    /// Generation of the plan that calls go by, by worker.
+    pub plans: Vec<AtomicU64>,
     /// Connections turned away: too many, or not HTTP/2.
     pub refused_connections: AtomicU64,
     /// The head of the audit that this gateway remembers.
@@ -200,6 +202,7 @@ impl Metrics {
             verdicts: Verdicts::default(),
             traces: Arc::default(),
             connections: (0..workers).map(|_| Arc::default()).collect(),
+            plans: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             refused_connections: AtomicU64::new(0),
             audit: Memory::default(),
             apps: Arc::new(Meters::new(workers)),

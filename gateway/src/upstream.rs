@@ -3,6 +3,8 @@
 //! A [`Pool`] is one worker's few HTTP/2 connections to one endpoint, opened ahead. A keeper task keeps
 //! one open and opens another when the peer's stream limit is reached, instead of waiting there. A
 //! connection that breaks turns the endpoint suspect at once; a GOAWAY retires the connection quietly.
+//! A connection over TLS makes room for another one before the certificate of either side that it was
+//! opened with ends or is replaced, and is cut when the node's does not hold any more.
 //!
 //! Nothing is queued here: a call that finds no connection waits for the one being opened, or fails as
 //! not sent.
@@ -15,6 +17,7 @@ use crate::{
         self, SendStream,
         client::{Connection, RequestHead, ResponseFuture, SendRequest},
     },
+    identity::{Leaf, dial::Dialer},
     io::Io,
     telemetry,
     timer::Wheel,
@@ -27,7 +30,12 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use suiyue_proto::identity::files::{Shown, now};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, watch},
+    time::timeout,
+};
 use watchdog::{Pinger, Pulse, Watched};
 
 /// Streams of a connection until the peer's own limit is known.
@@ -39,6 +47,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Wait after a failed connect, doubling up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A connection is replaced so long before a certificate ends.
+const AHEAD: Duration = Duration::from_secs(60);
 /// How often a connection that was given up is looked at, until its last call has ended.
 const LEFT: Duration = Duration::from_millis(250);
 /// Receive window of a stream: what a stalled caller can make us hold.
@@ -88,6 +98,8 @@ pub struct Line {
     limit: Cell<usize>,
     /// No new streams: it broke, or the peer said GOAWAY.
     retired: Cell<bool>,
+    /// Another connection is to take its place: a certificate was replaced, or ends soon.
+    outdated: Cell<bool>,
     /// Is anybody there?
     pulse: Rc<Pulse>,
     /// To be told when there is room again.
@@ -311,7 +323,14 @@ impl Pool {
     }
 
     fn has_room(&self) -> bool {
-        self.lines.borrow().iter().any(|line| !line.retired.get() && line.in_flight.get() < line.limit.get())
+        let free = |line: &Rc<Line>| !line.retired.get() && line.in_flight.get() < line.limit.get();
+        self.lines.borrow().iter().any(|line| free(line) && !line.outdated.get())
+    }
+
+    /// Another connection is there: those whose place it takes get no new calls.
+    fn replaced(&self) {
+        let lines = self.lines.borrow();
+        lines.iter().filter(|line| line.outdated.get()).for_each(|line| line.retired.set(true));
     }
 }
 
@@ -329,11 +348,13 @@ async fn keep(weak: Weak<Pool>) {
                     pool.down.set(true);
                     pool.opened.notify_waiters();
                 }
-                pause(&pool.vitals, rest).await;
+                // A passing check ends no such rest: a peer that accepts and closes passes checks by TCP.
+                tokio::time::sleep(rest).await;
                 continue;
             }
             match timeout(CONNECT_LIMIT, connect(&pool)).await {
                 Ok(Ok(())) => {
+                    pool.replaced();
                     tempo.opened(Instant::now());
                     pool.down.set(false);
                     pool.opened.notify_waiters();
@@ -399,7 +420,7 @@ fn rest(run: u32) -> Duration {
     (BACKOFF_MIN * (1 << run.min(6))).min(BACKOFF_MAX)
 }
 
-/// Waits before the next connect, but not for long once a health check passed.
+/// Waits after a connect that failed, but not for long once a health check passed.
 async fn pause(vitals: &Vitals, backoff: Duration) {
     let end = tokio::time::Instant::now() + backoff;
     while tokio::time::Instant::now() < end {
@@ -413,6 +434,15 @@ async fn pause(vitals: &Vitals, backoff: Duration) {
 async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
     let socket = TcpStream::connect(&*pool.vitals.endpoint.address).await?;
     socket.set_nodelay(true)?;
+    let (socket, terms) = match &pool.vitals.dialer {
+        None => (Io::Plain(socket), None),
+        Some(dialer) => {
+            // What we show from now on is news to the connections that are open.
+            let shown = dialer.trust().own().watch();
+            let (socket, leaf) = dialer.secure(socket).await?;
+            (Io::ToNode(Box::new(socket)), Some(Terms { dialer: dialer.clone(), leaf, shown }))
+        }
+    };
     let config = http2::Config {
         stream_window: STREAM_WINDOW,
         connection_window: CONNECTION_WINDOW,
@@ -420,24 +450,67 @@ async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
         header_list: HEADER_LIST,
     };
     let pulse = Rc::<Pulse>::default();
-    let socket = Watched::new(Io::Plain(socket), pulse.clone());
+    let socket = Watched::new(socket, pulse.clone());
     let (sender, connection) = http2::client::handshake(socket, config);
     let line = Rc::new(Line {
         limit: Cell::new(FIRST_STREAMS),
         sender,
         in_flight: Cell::new(0),
         retired: Cell::new(false),
+        outdated: Cell::new(false),
         pulse: pulse.clone(),
         room: pool.opened.clone(),
     });
     pool.lines.borrow_mut().push(line.clone());
     // Weak: the connection closes once the pool and the last call on it are gone.
-    tokio::task::spawn_local(attend(Rc::downgrade(pool), Rc::downgrade(&line), connection, pulse));
+    let (pool, line) = (Rc::downgrade(pool), Rc::downgrade(&line));
+    tokio::task::spawn_local(attend(pool, line, connection, pulse, terms));
     Ok(())
 }
 
+/// What a connection over TLS rests on.
+struct Terms {
+    dialer: Dialer,
+    /// The node's certificate.
+    leaf: Leaf,
+    /// Ours.
+    shown: watch::Receiver<Arc<Shown>>,
+}
+
+impl Terms {
+    /// Marks the line when another one should take its place; lasts until this one must end.
+    async fn hold(mut self, pool: &Weak<Pool>, line: &Weak<Line>) {
+        let ours = self.shown.borrow().leaf.not_after_unix_s;
+        let end = ours.min(self.leaf.not_after_unix_s);
+        let early = Duration::from_secs(u64::try_from(end - now()).unwrap_or(0)).saturating_sub(AHEAD);
+        let outdated = async {
+            tokio::select! {
+                changed = self.shown.changed() => if changed.is_err() { std::future::pending().await },
+                // One that was opened so late cannot be had with more time left.
+                () = tokio::time::sleep(early), if !early.is_zero() => {}
+                () = std::future::pending() => {}
+            }
+            if let (Some(pool), Some(line)) = (pool.upgrade(), line.upgrade()) {
+                line.outdated.set(true);
+                pool.wanted.notify_one();
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = outdated => {}
+            () = self.dialer.trust().ends(&self.leaf) => {}
+        }
+    }
+}
+
 /// Runs a connection to its end, and says what the end means.
-async fn attend(pool: Weak<Pool>, line: Weak<Line>, connection: Connection<Watched<Io>>, pulse: Rc<Pulse>) {
+async fn attend(
+    pool: Weak<Pool>,
+    line: Weak<Line>,
+    connection: Connection<Watched<Io>>,
+    pulse: Rc<Pulse>,
+    terms: Option<Terms>,
+) {
     let pinger = Pinger::new(connection.ping_pong());
     let watched = async {
         watchdog::stalls(pulse, pinger).await;
@@ -447,9 +520,17 @@ async fn attend(pool: Weak<Pool>, line: Weak<Line>, connection: Connection<Watch
             tokio::time::sleep(LEFT).await;
         }
     };
+    let held = async {
+        match terms {
+            Some(terms) => terms.hold(&pool, &line).await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         ended = connection => Some(ended),
         () = watched => None,
+        // Its certificate was revoked or has ended: calls on it are lost.
+        () = held => None,
     };
     // A peer that says GOAWAY without an error, or is not needed any more, is no loss.
     let quiet = matches!(ended, Some(Ok(())) | None);

@@ -60,6 +60,7 @@ reasons! {
     TimeoutMalformed = "TIMEOUT_MALFORMED", InvalidArgument, "the metadata grpc-timeout is malformed";
     RequestIncomplete = "REQUEST_INCOMPLETE", DeadlineExceeded, "the request message did not arrive in time";
     // Can anybody answer?
+    FederationUnknown = "FEDERATION_UNKNOWN", Unavailable, "this gateway has not heard of the registry since it started: call another one, or again later";
     NoNodeAvailable = "NO_NODE_AVAILABLE", Unavailable, "no node of this region can answer at present";
     UpstreamLost = "UPSTREAM_LOST", Unavailable, "the node was lost before it answered; the call may have been executed";
     UpstreamProtocol = "UPSTREAM_PROTOCOL", Internal, "the node broke the protocol";
@@ -90,6 +91,13 @@ reasons! {
     NodeNameTaken = "NODE_NAME_TAKEN", AlreadyExists, "another region has a node of this name";
     Superseded = "SUPERSEDED", Aborted, "a newer registration of this endpoint took over";
     RegistryUnavailable = "REGISTRY_UNAVAILABLE", Unavailable, "the registry cannot be reached; try another gateway";
+    // Whose certificate, and whose signature?
+    IdentityRefused = "IDENTITY_REFUSED", PermissionDenied, "the certificate does not allow this";
+    IdentityRevoked = "IDENTITY_REVOKED", PermissionDenied, "the certificate was revoked or has expired";
+    SignatureInvalid = "SIGNATURE_INVALID", PermissionDenied, "a signature is missing or does not hold";
+    TrustNone = "TRUST_NONE", FailedPrecondition, "this gateway's configuration names no anchor: it cannot tell whether the record is genuine";
+    TrustInvalid = "TRUST_INVALID", InvalidArgument, "the record of trust cannot be used";
+    TrustOlder = "TRUST_OLDER", FailedPrecondition, "a record of trust with this serial or a higher one stands in the registry";
     // What may an app call?
     AppRequired = "APP_REQUIRED", Unauthenticated, "calls of nobody are not taken here: send the app's token as authorization: Bearer TOKEN";
     AppUnknown = "APP_UNKNOWN", Unauthenticated, "the token or certificate is of no app that may call";

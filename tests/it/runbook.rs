@@ -40,7 +40,9 @@ async fn the_runbook_does_what_it_says() -> anyhow::Result<()> {
         let gateway = federation.gateway();
         let dir = tempfile::tempdir()?;
         let addresses = [("127.0.0.1:8441", gateway.control.to_string())];
-        let printed = shell(script(&steps, &addresses), dir.path(), gateway).await.context(heading)?;
+        let (control, data) = (gateway.control.to_string(), gateway.data.to_string());
+        let printed =
+            shell(script(&steps, &addresses), dir.path(), &control, &data).await.context(heading)?;
         println!("{heading}\n{printed}");
         let mut parts = printed.split(MARK).skip(1);
         for (at, step) in steps.iter().enumerate() {

@@ -25,9 +25,9 @@ use suiyue_tests::{
 use tonic::{Response, Status};
 
 /// Calls a second during every fault.
-const RATE: u32 = 100;
+const RATE: u32 = 1000;
 /// Calls before and after a fault.
-const STEADY: u64 = 100;
+const STEADY: u64 = 1000;
 
 /// Two gateways over etcd, a city, its province and another city, and calls for the first one.
 struct Scene {
@@ -77,6 +77,7 @@ impl Scene {
     fn expect_restored(&mut self) {
         for gateway in &mut self.gateways {
             gateway.process.expect("restored or replaced");
+            gateway.process.expect("does not continue the one that was seen here");
         }
     }
 

@@ -10,6 +10,7 @@ mod region;
 mod registry;
 mod route;
 mod shift;
+pub mod trust;
 mod value;
 
 pub use app::{Account, AddApp, App, Audit};
@@ -25,7 +26,7 @@ pub use value::{Address, Subject};
 use crate::{exit::Usage, load::mix::Mix, verbs::output::Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use suiyue_proto::region::Code;
+use suiyue_proto::{identity::Files, region::Code};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,6 +51,7 @@ Exit codes: 0 done; 1 failed; 2 wrong command line, configuration or file; 3 ref
 
 /// Flags that every command takes stand apart from its own.
 const LOGGING: &str = "Log";
+const IDENTITY: &str = "Certificate, to ask a gateway whose control port wants one";
 
 /// A federated, multi-region code gateway, its nodes, and what to ask and try on them.
 #[derive(Debug, Parser)]
@@ -61,9 +63,40 @@ pub struct Cli {
     /// Which log lines appear: a level, or levels by module as in `warn,suiyue_gateway=debug`.
     #[arg(long, global = true, help_heading = LOGGING, env = "SUIYUE_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
+    /// Who asks.
+    #[command(flatten)]
+    pub identity: Identity,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Who an operator is, as files in PEM.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Identity {
+    /// Your certificate.
+    #[arg(long, global = true, help_heading = IDENTITY, env = "SUIYUE_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, which only you may be able to read.
+    #[arg(long, global = true, help_heading = IDENTITY, env = "SUIYUE_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Certificates of the authorities that vouch for gateways.
+    #[arg(long, global = true, help_heading = IDENTITY, env = "SUIYUE_TRUST", value_name = "FILE")]
+    pub trust: Option<PathBuf>,
+}
+
+impl Identity {
+    /// The files; `None`: none is given.
+    ///
+    /// # Errors
+    /// Some are given and some are not.
+    pub fn files(self) -> Result<Option<Files>, Usage> {
+        match (self.cert, self.key, self.trust) {
+            (None, None, None) => Ok(None),
+            (Some(cert), Some(key), Some(trust)) => Ok(Some(Files { cert, key, trust })),
+            _ => Err(Usage("--cert, --key and --trust come together".to_owned())),
+        }
+    }
 }
 
 /// How log lines look.
@@ -106,6 +139,9 @@ pub enum Command {
     /// Show or verify one code.
     #[command(subcommand)]
     Code(CodeVerb),
+    /// Make a federation's anchor and authorities, and issue, show, publish and revoke.
+    #[command(subcommand)]
+    Trust(trust::Trust),
     /// Call a gateway at a constant rate and say how it went.
     Load(Load),
     /// Start a whole federation here and watch it survive the loss of either system.

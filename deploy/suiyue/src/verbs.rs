@@ -23,4 +23,5 @@ pub mod route;
 pub mod seed;
 pub mod shifts;
 pub mod status;
+pub mod trust;
 pub mod verify;

@@ -1,13 +1,18 @@
 //! Which tonic services run where?
 //!
 //! The data port answers health, reflection and `ListRegions` itself (see [`crate::proxy::local`]); the
-//! control port serves the registrar and the operator API, loopback only until certificates come.
+//! control port serves the registrar and the operator API: to whoever has a certificate of the federation,
+//! or without certificates on loopback.
 
 use super::federation::Joined;
 use crate::{
     audit::Audit,
     config::Config,
     control::Snapshots,
+    identity::{
+        Trust,
+        port::{self, Arrival},
+    },
     operator::{Operator, Shifts, access},
     proxy::local::Services,
     registrar::Registrar,
@@ -21,8 +26,12 @@ use suiyue_proto::v1::{
     shift_service_server::ShiftServiceServer,
 };
 use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::server::TcpIncoming};
+use tonic::{
+    Request, Status,
+    service::{InterceptorLayer, Routes},
+};
 
 /// Bytes of a message that the gateway reads itself on the data port: names, hardly more.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -80,6 +89,7 @@ pub(super) fn operator(
         audit: registry.clone().map(|registry| Audit::new(registry, prefix.clone(), &config.id)),
         registry,
         prefix,
+        trust: config.trust.clone(),
         subjects: config.subjects,
         metrics,
         anonymous: config.anonymous.clone(),
@@ -105,14 +115,28 @@ pub(super) fn control(
     reflection(routes)
 }
 
+/// Every request carries who is on the other side, if that is known: `Peer` in its extensions.
+fn introduce(mut request: Request<()>) -> Result<Request<()>, Status> {
+    let arrival = request.extensions().get::<Arrival>();
+    if let Some(peer) = arrival.and_then(|arrival| arrival.peer.clone()) {
+        request.extensions_mut().insert(peer);
+    }
+    Ok(request)
+}
+
 /// Serves the control port until `shutdown`.
-pub(super) async fn serve(listener: TcpListener, routes: Routes, shutdown: CancellationToken) {
-    // Set here: the builder's own `tcp_nodelay` does not reach connections that are handed in.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    trust: Option<Trust>,
+    shutdown: CancellationToken,
+) {
+    let incoming = ReceiverStream::new(port::accept(listener, trust));
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(100)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .layer(InterceptorLayer::new(introduce))
         .add_routes(routes)
         .serve_with_incoming(incoming);
     // Streams do not hold up the end: nodes were told to move when the drain began.

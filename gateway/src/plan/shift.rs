@@ -132,7 +132,7 @@ fn walk(route: &mut Route, shift: &Shift, from: usize, part: f64) {
             continue;
         }
         target.shifted += fraction * base;
-        if target.base == 0.0 && target.reason == Reason::Standby {
+        if target.reason == Reason::Standby {
             (target.reason, target.rule) = (Reason::Shift, Rule::ShiftTarget(shift.id.clone()));
         }
         route.moves.push(Move { kind: MoveKind::Shift, from, to, fraction });

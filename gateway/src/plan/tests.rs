@@ -435,11 +435,9 @@ fn a_shift_asks_its_targets_for_no_more_than_they_may_take() {
         Show,
         "suikang 75 primary, yuekang 25 shift, xian 0 not_named",
     );
-    check(
-        &world.clone().health("yuekang", 0.0),
-        Show,
-        "suikang 100 primary, yuekang 0 unhealthy, xian 0 not_named",
-    );
+    let alone = world.clone().health("yuekang", 0.0);
+    check(&alone, Show, "suikang 100 primary, yuekang 0 unhealthy, xian 0 not_named");
+    says(&alone, Show, "suikang", "in the first tier that has anyone");
     check(&world.clone().drain("yuekang"), Show, "suikang 100 primary, yuekang 0 drained, xian 0 not_named");
     // One shift a source: the first id counts. Two sources are two shifts.
     let second = world.clone().shift("suikang", &[("xian", 1.0)], 50.0);
@@ -452,6 +450,8 @@ fn a_shift_asks_its_targets_for_no_more_than_they_may_take() {
     check(&cross, Scan, "suikang 40 policy, yuekang 30 policy, xian 30 shift");
     let canary = cross.stage("xian", Stage::Canary(25));
     check(&canary, Scan, "suikang 40 policy, yuekang 35 policy, xian 25 shift");
+    // The first that moves calls to it is the one that is named.
+    says(&canary, Scan, "xian", "shift s1 moves calls to it");
 }
 
 #[test]

@@ -11,7 +11,11 @@ use super::{
     lease::unix_ms,
     record::{self, Missing, Place, Written},
 };
-use crate::{registry::Error, table::Table};
+use crate::{
+    identity::{Peer, Trust},
+    registry::Error,
+    table::Table,
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use suiyue_proto::{
     reason::Reason,
@@ -107,6 +111,7 @@ impl Session {
             report: Some(report.clone()),
             gateway: shared.settings.gateway_id.clone(),
             written_unix_ms: unix_ms(),
+            signed: admitted.signed.as_ref().map(|signed| signed.endpoint.clone()),
         };
         let history = shared.tables.borrow().histories;
         Self {
@@ -256,12 +261,15 @@ impl Session {
         keys.mark_changed();
         leases.mark_changed();
         let mut heard = Instant::now();
+        let ends = certificate_ends(shared.settings.trust.clone(), self.admitted.peer.clone());
+        tokio::pin!(ends);
         loop {
             let retry_at = self.retry_at;
             let outcome = tokio::select! {
                 biased;
                 () = self.superseded.cancelled() => Err(End::Superseded),
                 () = shared.draining.cancelled() => Err(End::Draining),
+                () = &mut ends => Err(End::Refused(Box::new(Reason::IdentityRevoked.status()))),
                 message = inbound.message() => {
                     heard = Instant::now();
                     self.heard(message).await
@@ -451,6 +459,14 @@ impl Session {
     /// A node that is gone or does not read is found out by its silence.
     async fn say(&self, answer: Result<RegisterResponse, Status>) {
         let _gone = timeout(ANSWER_WITHIN, self.answers.send(answer)).await;
+    }
+}
+
+/// Lasts until the certificate of a node that has one does not hold any more.
+async fn certificate_ends(trust: Option<Trust>, peer: Option<Peer>) {
+    match (&trust, &peer) {
+        (Some(trust), Some(peer)) => trust.ends(peer.leaf()).await,
+        _ => std::future::pending().await,
     }
 }
 

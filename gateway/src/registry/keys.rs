@@ -116,6 +116,8 @@ pub enum Key {
     },
     /// `gateways/{id}`: presence of a gateway.
     Gateway(String),
+    /// `trust/{province}`: who may speak for a province, by the first two digits of its code.
+    Trust(Code),
     /// `apps/{app}`: what an app may call.
     App(String),
     /// `audit/{ulid}`: an entry of the audit.
@@ -150,6 +152,14 @@ pub enum Part {
     Gone(String),
 }
 
+impl Part {
+    /// The node says it, and signs it. Operators' orders it does not, and a goodbye makes no route.
+    #[must_use]
+    pub const fn is_signed(&self) -> bool {
+        matches!(self, Self::Spec | Self::Keys | Self::Live(_))
+    }
+}
+
 /// A key that is none of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
@@ -182,6 +192,7 @@ impl fmt::Display for Key {
         match self {
             Self::Region(code) => write!(f, "regions/{code}"),
             Self::Gateway(id) => write!(f, "gateways/{id}"),
+            Self::Trust(code) => write!(f, "trust/{}", code.get() / 10_000),
             Self::App(name) => write!(f, "apps/{name}"),
             Self::Audit(id) => write!(f, "audit/{id}"),
             Self::AuditHead => f.write_str("audit/head"),
@@ -209,6 +220,7 @@ impl FromStr for Key {
         match parts[..] {
             ["regions", code] => Ok(Self::Region(region(code)?)),
             ["gateways", id] => Ok(Self::Gateway(named(id)?)),
+            ["trust", digits] => Ok(Self::Trust(province(digits)?)),
             ["apps", name] => Ok(Self::App(named(name)?)),
             ["audit", "head"] => Ok(Self::AuditHead),
             ["audit", id] => id.parse().map(Self::Audit).map_err(|_| BadKey::Ulid(id.to_owned())),
@@ -228,6 +240,15 @@ impl FromStr for Key {
 fn region(text: &str) -> Result<Code, BadKey> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| BadKey::Region(text.to_owned()))
+}
+
+/// A province by the two digits that its codes begin with.
+fn province(digits: &str) -> Result<Code, BadKey> {
+    let bad = || BadKey::Region(digits.to_owned());
+    if digits.len() != 2 {
+        return Err(bad());
+    }
+    region(&format!("{digits}0000")).map_err(|_| bad())
 }
 
 fn named(text: &str) -> Result<String, BadKey> {
@@ -259,6 +280,7 @@ mod tests {
     fn every_kind_of_key_is_built_and_parsed() {
         check("regions/440100", Ok(Key::Region(guangzhou())));
         check("gateways/gw-1", Ok(Key::Gateway("gw-1".to_owned())));
+        check("trust/44", Ok(Key::Trust(Code::new(440_000).unwrap())));
         check("apps/gate-1", Ok(Key::App("gate-1".to_owned())));
         check("audit/head", Ok(Key::AuditHead));
         let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
@@ -288,6 +310,9 @@ mod tests {
         check("nodes/440100/suikang", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live/a/b", Err(BadKey::Unknown));
+        check("trust/440000", Err(BadKey::Region("440000".to_owned())));
+        check("trust/4", Err(BadKey::Region("4".to_owned())));
+        check("trust/00", Err(BadKey::Region("00".to_owned())));
         check("audit/tail", Err(BadKey::Ulid("tail".to_owned())));
         check("regions/4401", Err(BadKey::Region("4401".to_owned())));
         check("regions/+40100", Err(BadKey::Region("+40100".to_owned())));

@@ -122,6 +122,7 @@ pub struct Drain {
 
 It calls the node's own port, only about the test holders named. Every point is named, with what was
 asked, expected and answered; a failed one shows the request. Exit code 1 when one failed.
+A node with certificates lets in gateways only: show one's with --cert, --key and --trust.
 Codes whose verdict is known (an old one: expired) stand in a file, one a line:
   {\"region\":440100,\"code\":\"SY1:440100:…\",\"verdict\":\"unknown\",\"reason\":\"code_expired\"}")]
 pub struct Verify {

@@ -11,7 +11,7 @@ pub mod list;
 pub mod plan;
 
 use super::{
-    operator::{accounted, checked, connect_any},
+    operator::{accounted, checked, connect_as, own},
     refusal,
 };
 use crate::{
@@ -59,7 +59,7 @@ pub(super) struct Shifts {
 impl Shifts {
     pub(super) async fn connect(gateways: &[String], account: &Account) -> anyhow::Result<Self> {
         checked(account)?;
-        let (channel, address) = connect_any(gateways, "--gateway").await?;
+        let (channel, address) = connect_as(own(), gateways, "--gateway").await?;
         Ok(Self { client: ShiftServiceClient::new(channel), address, account: account.clone() })
     }
 

@@ -82,9 +82,9 @@ fn a_token_that_is_shown_is_judged_also_where_nobody_would_be_taken() {
         assert!(counter.token(&token).unwrap().is_some());
         refused(counter.token(&other), Reason::AppUnknown);
     }
-    for value in
-        ["", "Bearer", "Bearer sya_", "Basic abc", &token, &format!("Bearer {}0", &token[..token.len() - 1])]
-    {
+    let (rest, last) = token.split_at(token.len() - 1);
+    let close = format!("Bearer {rest}{}", if last == "0" { "1" } else { "0" });
+    for value in ["", "Bearer", "Bearer sya_", "Basic abc", &token, &close] {
         refused(counter.ask(Caller::Token(value.as_bytes()), VERIFY, None), Reason::AppUnknown);
     }
     assert_eq!(counter.meters.strangers(), [0, 8]);

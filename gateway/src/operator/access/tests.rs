@@ -157,6 +157,16 @@ async fn without_a_certificate_only_callers_on_this_machine_are_operators() {
     let mut node = request("ListNodes");
     node.extensions_mut().insert(peer("spiffe://suiyue/region/440100/node/suikang"));
     assert_eq!(Reason::of(&door.ask(node).await), Some(Reason::IdentityRequired));
+    // Nor is a gateway's; but gateways ask each other for their load.
+    let gateway = |path: &str| {
+        let mut request = request("GetLoad");
+        *request.uri_mut() = path.parse().unwrap();
+        request.extensions_mut().insert(peer("spiffe://suiyue/gateway/gw-2"));
+        request
+    };
+    assert_eq!(door.ask(gateway("/suiyue.v1.ShiftService/GetLoad")).await.code(), Code::Ok);
+    let asks = door.ask(gateway("/suiyue.v1.ShiftService/ListShifts")).await;
+    assert_eq!(Reason::of(&asks), Some(Reason::IdentityRequired));
     let remote = Door { unproven: Unproven::at("192.0.2.1:8441".parse().unwrap()), ..Door::new(None) };
     assert_eq!(Reason::of(&remote.ask(request("ListNodes")).await), Some(Reason::IdentityRequired));
     assert_eq!(remote.ask(certified("ListNodes", Role::Viewer, "")).await.code(), Code::Ok);

@@ -137,7 +137,7 @@ impl Shifts {
     async fn rates(&self, snapshot: &Snapshot, watch: &mut Watch) -> BTreeMap<Arc<str>, f64> {
         let mut rates: BTreeMap<Arc<str>, f64> = loads::rates(snapshot).collect();
         let mut off = None;
-        for (id, answer) in loads::ask_all(loads::others(&self.0)).await {
+        for (id, answer) in loads::ask_all(&self.0, loads::others(&self.0)).await {
             let Ok(answer) = answer else { continue };
             for node in answer.nodes.iter().filter(|node| node.rps.is_finite()) {
                 if let Some(sum) = rates.get_mut(node.node.as_str()) {

@@ -5,7 +5,7 @@
 //! refuses the plan, unless the operator says that its load is not needed.
 
 use super::{super::Operator, preview::Demand};
-use crate::{registry::keys::Key, snapshot::Snapshot};
+use crate::{identity::dial::Dialer, registry::keys::Key, snapshot::Snapshot};
 use futures_util::future::join_all;
 use prost::Message as _;
 use std::{sync::Arc, time::Duration};
@@ -60,7 +60,7 @@ pub(in crate::operator) async fn of_all(
 ) -> Result<Loads, Status> {
     let mut loads = Loads { gateways: vec![operator.gateway.clone()], demand: own(snapshot) };
     let others: Vec<_> = others(operator).into_iter().filter(|(id, _)| !without.contains(id)).collect();
-    for (id, answer) in ask_all(others).await {
+    for (id, answer) in ask_all(operator, others).await {
         let answer = answer.map_err(|error| {
             tracing::warn!(gateway = %id, error, "a gateway does not tell its load");
             Reason::GatewaySilent.with(&[("gateway", &id)])
@@ -81,9 +81,12 @@ pub(in crate::operator) async fn of_all(
 
 /// What each of these gateways tells, or why it does not.
 pub(super) async fn ask_all(
+    operator: &Operator,
     gateways: Vec<(String, String)>,
 ) -> Vec<(String, Result<v1::GetLoadResponse, String>)> {
-    join_all(gateways.into_iter().map(|(id, address)| ask(id, address))).await
+    let dialer = operator.trust.as_ref().map(Dialer::to_gateways);
+    let asked = gateways.into_iter().map(|(id, address)| ask(dialer.as_ref(), id, address));
+    join_all(asked).await
 }
 
 /// The other gateways that are there, with their control ports.
@@ -99,10 +102,19 @@ pub(super) fn others(operator: &Operator) -> Vec<(String, String)> {
     gateways.collect()
 }
 
-async fn ask(id: String, address: String) -> (String, Result<v1::GetLoadResponse, String>) {
+/// With certificates both sides show a gateway's.
+async fn ask(
+    dialer: Option<&Dialer>,
+    id: String,
+    address: String,
+) -> (String, Result<v1::GetLoadResponse, String>) {
     let asked = async {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
-        let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
+        let channel = match dialer {
+            None => endpoint.connect().await,
+            Some(dialer) => dialer.channel(endpoint).await,
+        };
+        let channel = channel.map_err(|e| e.to_string())?;
         let answer = ShiftServiceClient::new(channel).get_load(v1::GetLoadRequest {}).await;
         let answer = answer.map_err(|status| status.to_string())?.into_inner();
         if answer.gateway != id {

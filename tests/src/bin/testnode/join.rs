@@ -38,6 +38,7 @@ pub(crate) fn start(options: &Options, address: SocketAddr) -> Joined {
     let registration = Registration {
         gateways: options.gateways.clone(),
         token: options.token.clone(),
+        identity: None,
         manifest: manifest(options),
         endpoint: format!("{}-{}", options.name, options.endpoint),
         address: address.to_string(),

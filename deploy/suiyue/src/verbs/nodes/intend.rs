@@ -204,6 +204,9 @@ fn refused(operator: &Operator, status: &Status) -> anyhow::Error {
             | Reason::IntentInvalid
             | Reason::IntentChanged
             | Reason::StageSkipped
+            | Reason::ReasonRequired
+            | Reason::RoleInsufficient
+            | Reason::AuditBroken
             | Reason::NobodyLeft
             | Reason::ShiftRefused
             | Reason::ApprovalNeeded
