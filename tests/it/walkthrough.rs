@@ -81,7 +81,7 @@ pub(crate) const MARK: &str = "@@ step ";
 
 /// One shell runs all steps and says where each begins; what it started ends with it.
 pub(crate) fn script(steps: &[Step], addresses: &[(&str, String)]) -> String {
-    let mut text = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\nset -e\n".to_owned();
+    let mut text = "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\nset -e\n".to_owned();
     for (at, step) in steps.iter().enumerate() {
         let _ = write!(text, "echo '{MARK}{at}'\n{}", step.commands);
     }
