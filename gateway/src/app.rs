@@ -16,7 +16,6 @@ use crate::{
     operator::{Shifts, access::Unproven},
     proxy::local::Services,
     registry,
-    shifts::Holds,
     telemetry::Metrics,
     trace::{self, Tracer},
     worker::{self, Inbox},
@@ -188,7 +187,6 @@ impl Bound {
         let (tables, table) = watch::channel(Arc::new(config.table.clone()));
         let gateways = metrics.apps.gateways.clone();
         let has_registry = config.registry.kind != Kind::None;
-        let holds = Holds::default();
         let heard_ms = Arc::new(AtomicI64::new(if has_registry { 0 } else { i64::MAX }));
         let setup = control::Setup {
             tables: table.clone(),
@@ -197,7 +195,6 @@ impl Bound {
             metrics: metrics.clone(),
             gateways: gateways.clone(),
             heard_ms: heard_ms.clone(),
-            holds: holds.clone(),
             trust: config.trust.clone(),
         };
         follow_certificates(&config, &stages.ended);
@@ -209,11 +206,8 @@ impl Bound {
             tasks.spawn(federation::watch(joined.followed.clone(), gateways, heard_ms, stages.ended.clone()));
             tasks.spawn(federation::remember(&config, joined, metrics.audit.clone(), stages.ended.clone()));
         }
-        let operator =
-            services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone(), holds);
-        if joined.is_some() {
-            tasks.spawn(Shifts(operator.clone()).guard(stages.ended.clone()));
-        }
+        let operator = services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone());
+        tasks.spawn(Shifts(operator.clone()).guard(stages.ended.clone()));
         let public = services::public(&operator, &shutdown);
         let followed = operator.followed.clone();
         let registrar = joined.as_ref().map(|joined| joined.registrar.service());

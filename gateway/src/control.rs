@@ -48,6 +48,8 @@ pub struct Snapshots {
     history: Arc<Mutex<VecDeque<Arc<Snapshot>>>>,
     /// How long it took to make them, those included that changed nothing.
     pub rebuilds: Arc<Histogram>,
+    /// Shifts that this gateway holds by itself: the next plan goes by them.
+    pub holds: Holds,
 }
 
 impl Snapshots {
@@ -120,8 +122,6 @@ pub struct Setup {
     /// When the registry last said that the table is true, in milliseconds since 1970; `i64::MAX` where
     /// there is none.
     pub heard_ms: Arc<AtomicI64>,
-    /// Shifts that this gateway holds by itself.
-    pub holds: Holds,
     /// How certificates are judged; `None`: there are none.
     pub trust: Option<Trust>,
 }
@@ -132,7 +132,12 @@ impl Control {
     pub fn new(setup: Setup) -> (Self, Snapshots) {
         let (publisher, current) = watch::channel(Arc::new(Snapshot::default()));
         let history = Arc::new(Mutex::new(VecDeque::new()));
-        let snapshots = Snapshots { current, history: history.clone(), rebuilds: Arc::default() };
+        let snapshots = Snapshots {
+            current,
+            history: history.clone(),
+            rebuilds: Arc::default(),
+            holds: Holds::default(),
+        };
         let control = Self {
             tables: setup.tables,
             publisher,
@@ -147,7 +152,7 @@ impl Control {
             shown: Instant::now(),
             rebuilds: snapshots.rebuilds.clone(),
             clocks: Clocks::default(),
-            holds: setup.holds,
+            holds: snapshots.holds.clone(),
         };
         (control, snapshots)
     }
@@ -291,7 +296,6 @@ mod tests {
             metrics: Arc::new(Metrics::new(1)),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
-            holds: Holds::default(),
             trust: None,
         });
         let code = Code::new(440_100).unwrap();

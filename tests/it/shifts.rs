@@ -390,3 +390,29 @@ async fn shells_complete_the_verbs() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_node_on_trial_that_does_worse_goes_back_by_itself() -> anyhow::Result<()> {
+    let mut federation = federation(5_000, |builder| builder).await?;
+    let control = federation.gateway().control.to_string();
+    let load = Wish::new(GUANGZHOU, 20, Mix::Replayable).per_second(400).start(&federation.data());
+    suiyue(&["node", "promote", "suikang", "--to", "canary-25", "--gateway", &control]).await?;
+    moved(&federation, 0.75).await?;
+    load.reaches("suikang", 200).await?;
+    let faults = Faults { fail_percent: 10, fail_code: tonic::Code::Internal as i32, ..Faults::default() };
+    let broken = Instant::now();
+    federation.node("suikang")?.arrange(faults).await?;
+    for gateway in &federation.gateways {
+        eventually(&format!("{} trusts suikang less", gateway.id), async || {
+            let intent = gateway.node("suikang").await?.intent.context("an intent")?;
+            ensure!(intent.canary_percent < 25, "{intent:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    println!("a stage back at both gateways after {:?}", broken.elapsed());
+    drop(load.stop().await?);
+    let audit = suiyue(&["audit", "tail", "--gateway", &control]).await?;
+    ensure!(audit.contains("@guard") && audit.contains("one stage back"), "{audit}");
+    Ok(())
+}

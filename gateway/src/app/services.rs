@@ -17,7 +17,6 @@ use crate::{
     proxy::local::Services,
     registrar::Registrar,
     registry::peers::Answering,
-    shifts::Holds,
     telemetry::Metrics,
 };
 use std::{sync::Arc, time::Duration};
@@ -78,10 +77,10 @@ pub(super) fn operator(
     joined: Option<&Joined>,
     snapshots: Snapshots,
     metrics: Arc<Metrics>,
-    holds: Holds,
 ) -> Operator {
     let registry = joined.map(|joined| joined.registry.clone());
     let prefix = config.registry.prefix.clone();
+    let holds = snapshots.holds.clone();
     Operator {
         gateway: config.id.clone(),
         snapshots,

@@ -12,7 +12,6 @@ use super::*;
 use crate::{
     control::{self, Control},
     registry::{embedded::Embedded, follow},
-    shifts::Holds,
     table::{CEILINGS, Check, Endpoint, Intent, Table},
     telemetry::Metrics,
 };
@@ -82,7 +81,6 @@ impl Gateway {
         let registry = Embedded::new();
         let metrics = Arc::new(Metrics::new(1));
         let (tables, table) = watch::channel(Arc::new(base()));
-        let holds = Holds::default();
         let (control, snapshots) = Control::new(control::Setup {
             tables: table,
             ramp: Duration::ZERO,
@@ -90,7 +88,6 @@ impl Gateway {
             metrics: metrics.clone(),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
-            holds: holds.clone(),
             trust: None,
         });
         let shutdown = CancellationToken::new();
@@ -108,6 +105,7 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         tasks.spawn(control.run(shutdown));
         tasks.spawn(following);
+        let holds = snapshots.holds.clone();
         let operator = Operator {
             gateway: "gw-1".to_owned(),
             snapshots,

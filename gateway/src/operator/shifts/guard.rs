@@ -60,8 +60,11 @@ struct Before {
 }
 
 impl Shifts {
-    /// Watches until `shutdown`.
+    /// Watches until `shutdown`. Without a registry there is nothing to watch.
     pub async fn guard(self, shutdown: CancellationToken) {
+        if self.0.registry.is_none() {
+            return shutdown.cancelled().await;
+        }
         let watching = async {
             let mut watch = Watch::default();
             let mut ticks = tokio::time::interval(LOOK);

@@ -50,7 +50,6 @@ async fn scene() -> Scene {
         metrics: metrics.clone(),
         gateways: Arc::new(AtomicU32::new(1)),
         heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
-        holds: Default::default(),
         trust: None,
     });
     // Cancelled: it publishes once and ends.

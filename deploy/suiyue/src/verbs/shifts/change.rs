@@ -77,7 +77,7 @@ pub async fn cancel(flags: &CancelShift) -> anyhow::Result<()> {
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    tell(&flags.ask, flags.dry_run, changed)?;
+    tell(&flags.ask, flags.dry_run, &changed)?;
     failure.map_or(Ok(()), Err)
 }
 
@@ -86,7 +86,7 @@ async fn change(flags: &ChangeShift, change: Change) -> anyhow::Result<()> {
     let id = named(&flags.id, &running(&mut shifts).await?)?;
     let asked = ChangeShiftRequest { id, change: Some(change), dry_run: flags.dry_run };
     let answer = shifts.change(asked).await?;
-    tell(&flags.ask, flags.dry_run, vec![(answer.shift, answer.written)])
+    tell(&flags.ask, flags.dry_run, &[(answer.shift, answer.written)])
 }
 
 async fn running(shifts: &mut Shifts) -> anyhow::Result<Vec<ShiftInfo>> {
@@ -108,7 +108,7 @@ fn named(id: &str, running: &[ShiftInfo]) -> Result<String, Guarded> {
     }
 }
 
-fn tell(ask: &Ask, dry_run: bool, changed: Vec<(Option<ShiftInfo>, bool)>) -> anyhow::Result<()> {
+fn tell(ask: &Ask, dry_run: bool, changed: &[(Option<ShiftInfo>, bool)]) -> anyhow::Result<()> {
     let written = changed.iter().filter(|(_, written)| *written).count();
     let shifts: Vec<Line> = changed.iter().filter_map(|(info, _)| info.as_ref()).map(Line::from).collect();
     if ask.output == Format::Json {

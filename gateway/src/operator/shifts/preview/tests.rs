@@ -22,6 +22,7 @@ fn node(name: &str, region: u32, rps_max: u32) -> Arc<Node> {
         ready: vec![(code(GUANGZHOU), 0)],
         draining: false,
         check: Check::None,
+        identity: None,
     };
     Arc::new(Node {
         name: name.into(),
