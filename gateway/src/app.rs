@@ -13,7 +13,7 @@ use crate::{
     control::{self, Control, Snapshots},
     identity::public::Public,
     listener,
-    operator::access::Unproven,
+    operator::{Shifts, access::Unproven},
     proxy::local::Services,
     registry,
     telemetry::Metrics,
@@ -207,6 +207,7 @@ impl Bound {
             tasks.spawn(federation::remember(&config, joined, metrics.audit.clone(), stages.ended.clone()));
         }
         let operator = services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone());
+        tasks.spawn(Shifts(operator.clone()).guard(stages.ended.clone()));
         let public = services::public(&operator, &shutdown);
         let followed = operator.followed.clone();
         let registrar = joined.as_ref().map(|joined| joined.registrar.service());

@@ -73,6 +73,9 @@ pub struct Config {
     pub telemetry: trace::Settings,
     /// What happens to calls of nobody.
     pub anonymous: Arc<Anonymous>,
+    /// Fraction of a region's calls above which a second person must approve that they move, where the region's
+    /// policy says nothing.
+    pub two_person_above: f64,
 }
 
 /// Where the registry is.
@@ -224,7 +227,22 @@ impl Config {
             limits: limits(&source, &file)?,
             ramp: ramp(&source, &file)?,
             telemetry: telemetry::settings(&source, &file.telemetry)?,
+            two_person_above: two_person_above(&source, &file)?,
         })
+    }
+}
+
+/// One person moves a fifth of a region's calls, where nothing else is said.
+const TWO_PERSON_ABOVE: f64 = 0.2;
+
+fn two_person_above(source: &Source<'_>, file: &File) -> Result<f64, Error> {
+    match &file.shifts.two_person_above {
+        None => Ok(TWO_PERSON_ABOVE),
+        Some(value) if (0.0..=1.0).contains(value.get_ref()) => Ok(*value.get_ref()),
+        Some(value) => {
+            let problem = "use 0.0 (always two people) to 1.0 (one person may move everything)";
+            Err(source.invalid(&value.span(), "shifts.two_person_above", problem))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod ramp;
 use crate::{
     identity::Trust,
     plan::{self, Inputs, News, Now, Previous, Signals},
+    shifts::{Clocks, Holds},
     snapshot::Snapshot,
     table::Table,
     telemetry::{Metrics, histogram::Histogram},
@@ -47,6 +48,8 @@ pub struct Snapshots {
     history: Arc<Mutex<VecDeque<Arc<Snapshot>>>>,
     /// How long it took to make them, those included that changed nothing.
     pub rebuilds: Arc<Histogram>,
+    /// Shifts that this gateway holds by itself: the next plan goes by them.
+    pub holds: Holds,
 }
 
 impl Snapshots {
@@ -100,6 +103,8 @@ pub struct Control {
     /// When a snapshot was last shown.
     shown: Instant,
     rebuilds: Arc<Histogram>,
+    clocks: Clocks,
+    holds: Holds,
 }
 
 /// What a control task is given at its start.
@@ -127,7 +132,12 @@ impl Control {
     pub fn new(setup: Setup) -> (Self, Snapshots) {
         let (publisher, current) = watch::channel(Arc::new(Snapshot::default()));
         let history = Arc::new(Mutex::new(VecDeque::new()));
-        let snapshots = Snapshots { current, history: history.clone(), rebuilds: Arc::default() };
+        let snapshots = Snapshots {
+            current,
+            history: history.clone(),
+            rebuilds: Arc::default(),
+            holds: Holds::default(),
+        };
         let control = Self {
             tables: setup.tables,
             publisher,
@@ -141,6 +151,8 @@ impl Control {
             last: None,
             shown: Instant::now(),
             rebuilds: snapshots.rebuilds.clone(),
+            clocks: Clocks::default(),
+            holds: snapshots.holds.clone(),
         };
         (control, snapshots)
     }
@@ -174,7 +186,8 @@ impl Control {
         self.meters.mint(now);
         let demand = self.meters.demand(now);
         let nodes = self.fleet.judge(&table, &demand, self.gateways(), now);
-        let signals = Signals { nodes, demand, gateways: self.gateways() };
+        let shifts = self.clocks.signals(&table, &self.holds, now, wall_ms());
+        let signals = Signals { nodes, demand, gateways: self.gateways(), shifts };
         let same = self.last.as_ref().is_some_and(|(last, known, at)| {
             Arc::ptr_eq(last, &table)
                 && *known == signals

@@ -49,6 +49,8 @@ pub mod snapshot;
 
 pub mod control;
 
+pub mod shifts;
+
 pub mod table;
 
 pub mod registry;

@@ -11,9 +11,11 @@ mod audit;
 mod dump;
 mod explain;
 mod intents;
+mod moving;
 mod policies;
 mod registry;
 mod routes;
+mod shifts;
 mod swap;
 mod traffic;
 mod trust;
@@ -27,11 +29,13 @@ use crate::{
     identity::Trust,
     plan,
     registry::{Registry, follow::Status as Followed, keys::Prefix},
+    shifts::Holds,
     snapshot::Snapshot,
     subject,
     table::{Node, Role, Source},
     telemetry::Metrics,
 };
+pub use shifts::Shifts;
 use std::sync::Arc;
 use suiyue_proto::{
     reason::Reason,
@@ -63,6 +67,10 @@ pub struct Operator {
     pub metrics: Arc<Metrics>,
     /// What happens to calls of nobody.
     pub anonymous: Arc<Anonymous>,
+    /// Shifts that this gateway holds by itself.
+    pub holds: Holds,
+    /// Fraction of a region's calls above which a second person must approve, where its policy says nothing.
+    pub two_person_above: f64,
 }
 
 /// Who changes something: as the services in front of the API found out.

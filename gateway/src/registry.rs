@@ -12,6 +12,7 @@ pub mod etcd;
 pub mod keys;
 pub mod manifest;
 pub mod policy;
+pub mod shift;
 
 pub mod books;
 pub mod digest;

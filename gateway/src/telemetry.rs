@@ -10,10 +10,10 @@ pub mod rules;
 pub mod taken;
 mod verdicts;
 
-use crate::{apps::meters::Meters, audit::keeper::Memory, trace};
+use crate::{apps::meters::Meters, audit::keeper::Memory, shifts::measure::BOUNDS_US, trace};
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -114,10 +114,6 @@ impl End {
     }
 }
 
-/// Upper bounds of the latency buckets, in microseconds.
-const BOUNDS_US: [u64; 13] =
-    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000];
-
 /// Calls of one kind at one node, counted by one worker.
 #[derive(Debug, Default)]
 pub struct Series {
@@ -214,6 +210,21 @@ impl Metrics {
             rules: rules::Rules::new(workers),
             started: SystemTime::now(),
         }
+    }
+
+    /// Calls by latency of every node, since ever, in the buckets of
+    /// [`crate::shifts::measure::BOUNDS_US`].
+    #[must_use]
+    pub fn latencies(&self) -> BTreeMap<Arc<str>, [u64; BOUNDS_US.len() + 1]> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latencies: BTreeMap<Arc<str>, [u64; BOUNDS_US.len() + 1]> = BTreeMap::new();
+        for ((node, _), by_worker) in calls.iter() {
+            let sums = latencies.entry(node.clone()).or_default();
+            for (_, series) in by_worker {
+                sums.iter_mut().zip(&series.buckets).for_each(|(sum, calls)| *sum += calls.load(Relaxed));
+            }
+        }
+        latencies
     }
 
     fn series(&self, worker: usize, node: &Arc<str>, key: u64) -> Arc<Series> {

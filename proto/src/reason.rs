@@ -131,6 +131,13 @@ reasons! {
     IntentChanged = "INTENT_CHANGED", Aborted, "what is wanted of the node was changed since it was read: read it again";
     StageSkipped = "STAGE_SKIPPED", FailedPrecondition, "a stage is skipped: the next one is named in the error details";
     NobodyLeft = "NOBODY_LEFT", FailedPrecondition, "nobody would be left who answers the calls named in the error details";
+    ShiftInvalid = "SHIFT_INVALID", InvalidArgument, "the shift cannot be used: see the field in the error details";
+    ShiftRefused = "SHIFT_REFUSED", FailedPrecondition, "a guard refuses the shift: see the error details";
+    ShiftNotFound = "SHIFT_NOT_FOUND", NotFound, "no such shift runs";
+    PlanStale = "PLAN_STALE", Aborted, "something that the plan was made from has changed: plan again";
+    ApprovalNeeded = "APPROVAL_NEEDED", FailedPrecondition, "another person must approve this plan first";
+    ApprovalOwn = "APPROVAL_OWN", PermissionDenied, "who approved a plan may not apply it";
+    GatewaySilent = "GATEWAY_SILENT", FailedPrecondition, "a gateway does not tell its load: name it in without, or wait for it";
     WriteUnknown = "WRITE_UNKNOWN", Unknown, "the outcome of the write is unknown until the registry is read again";
 }
 

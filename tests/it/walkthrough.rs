@@ -14,13 +14,13 @@ use suiyue_tests::{
 };
 
 /// Commands, and what the text says that they print.
-struct Step {
-    commands: String,
-    shown: String,
+pub(crate) struct Step {
+    pub(crate) commands: String,
+    pub(crate) shown: String,
 }
 
 /// The steps below a heading, up to the next one.
-fn steps(text: &str, heading: &str) -> anyhow::Result<Vec<Step>> {
+pub(crate) fn steps(text: &str, heading: &str) -> anyhow::Result<Vec<Step>> {
     let from = text.find(heading).with_context(|| format!("no {heading:?}"))? + heading.len();
     let section = &text[from..];
     let section = &section[..section.find("\n## ").unwrap_or(section.len())];
@@ -65,7 +65,7 @@ fn plain(line: &str) -> String {
     text.trim().to_owned()
 }
 
-fn shows(printed: &str, shown: &str) -> anyhow::Result<()> {
+pub(crate) fn shows(printed: &str, shown: &str) -> anyhow::Result<()> {
     let mut lines = printed.lines().map(plain);
     for line in shown.lines() {
         let wanted = plain(line);
@@ -77,18 +77,18 @@ fn shows(printed: &str, shown: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-const MARK: &str = "@@ step ";
+pub(crate) const MARK: &str = "@@ step ";
 
 /// One shell runs all steps and says where each begins; what it started ends with it.
-fn script(steps: &[Step], addresses: &[(&str, String)]) -> String {
-    let mut text = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\nset -e\n".to_owned();
+pub(crate) fn script(steps: &[Step], addresses: &[(&str, String)]) -> String {
+    let mut text = "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\nset -e\n".to_owned();
     for (at, step) in steps.iter().enumerate() {
         let _ = write!(text, "echo '{MARK}{at}'\n{}", step.commands);
     }
     addresses.iter().fold(text, |text, (from, to)| text.replace(from, to))
 }
 
-async fn shell(script: String, dir: &Path, control: &str, data: &str) -> anyhow::Result<String> {
+pub(crate) async fn shell(script: String, dir: &Path, control: &str, data: &str) -> anyhow::Result<String> {
     let bin = programs::suiyue();
     let here = bin.parent().context("a directory")?.display().to_string();
     let path = format!("{here}:{}", std::env::var("PATH").unwrap_or_default());

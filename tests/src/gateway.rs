@@ -27,6 +27,7 @@ pub struct Builder {
     tables: String,
     operator: Option<Identity>,
     anonymous: &'static str,
+    two_person_above: f64,
 }
 
 /// A running gateway.
@@ -96,6 +97,13 @@ impl Builder {
         self
     }
 
+    /// One person moves this part of a region's calls; by default everything here.
+    #[must_use]
+    pub fn two_person_above(mut self, part: f64) -> Self {
+        self.two_person_above = part;
+        self
+    }
+
     /// Calls of nobody are refused; by default they are taken here.
     #[must_use]
     pub fn no_anonymous(mut self) -> Self {
@@ -144,8 +152,15 @@ impl Builder {
         let (config, addresses) = (dir.join("gateway.toml"), dir.join("addresses.json"));
         let [data, control, admin] = listen;
         let text = format!(
-            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n[apps]\nanonymous = {:?}\n{}{}",
-            self.id, self.workers, self.top, self.ramp_s, self.anonymous, self.registry, self.tables,
+            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n[shifts]\ntwo_person_above = {:?}\n[apps]\nanonymous = {:?}\n{}{}",
+            self.id,
+            self.workers,
+            self.top,
+            self.ramp_s,
+            self.two_person_above,
+            self.anonymous,
+            self.registry,
+            self.tables,
         );
         fs::write(&config, text)?;
         let _ = fs::remove_file(&addresses);
@@ -180,6 +195,7 @@ impl Gateway {
             tables: String::new(),
             operator: None,
             anonymous: "allow",
+            two_person_above: 1.0,
         }
     }
 

@@ -247,6 +247,9 @@ impl Builder {
             .args(["--region", &self.region.to_string(), "--delay-ms", &self.delay_ms.to_string()])
             .args(["--listen", &self.listen.to_string(), "--journal"])
             .arg(journal(dir));
+        if let Some(rps) = self.rps_max {
+            command.args(["--rps-max", &rps.to_string()]);
+        }
         for scope in &self.scopes {
             command.args(["--scope", &scope.to_string()]);
         }

@@ -9,6 +9,7 @@ mod node;
 mod region;
 mod registry;
 mod route;
+mod shift;
 pub mod trust;
 mod value;
 mod watch;
@@ -18,6 +19,9 @@ pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
 pub use registry::Registry;
 pub use route::{Route, WhatIf};
+pub use shift::{
+    ApplyShift, ApproveShift, CancelShift, ChangeShift, Completions, OnBreach, PlanShift, Shift,
+};
 pub use value::{Address, Subject};
 pub use watch::{By, Status, Top};
 
@@ -37,6 +41,8 @@ Examples:
   suiyue node verify 127.0.0.1:9101 --region 440100
                                                    does it keep the contract?
   suiyue route explain --region 440100 --class scan
+  suiyue status                                    what is wrong, worst first
+  suiyue shift plan --region 440100 --from suikang --to yuekang --percent 30
   suiyue region describe 440100                    its policy, its nodes, where calls go
   suiyue app list                                  which apps may call what
   suiyue audit tail                                who changed what, and why
@@ -127,6 +133,9 @@ pub enum Command {
     /// Ask where calls go.
     #[command(subcommand)]
     Route(Route),
+    /// Move a part of a node's calls to others, for a time, under guards.
+    #[command(subcommand)]
+    Shift(Shift),
     /// Register apps, and say what each may call.
     #[command(subcommand)]
     App(App),
@@ -143,6 +152,8 @@ pub enum Command {
     Load(Load),
     /// Start a whole federation here and watch it survive the loss of either system.
     Demo(Demo),
+    /// Print what completes this program's command line in a shell.
+    Completions(Completions),
 }
 
 /// `suiyue gateway`.

@@ -45,6 +45,12 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             let question = route::Question { region, class, subject, plan, what_if };
             here(route::explain(&ask.gateways(), &question, ask.output)).map(done)
         }
+        Command::Shift(verb) => here(verbs::shifts::run(&verb)).map(done),
+        Command::Completions(flags) => {
+            let command = &mut <Cli as clap::CommandFactory>::command();
+            clap_complete::generate(flags.shell, command, "suiyue", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
         Command::App(verb) => here(apps::run(&verb)).map(done),
         Command::Audit(verb) => here(audit::run(&verb)).map(done),
         Command::Code(verb) => code(verb),

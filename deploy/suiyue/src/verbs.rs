@@ -1,7 +1,7 @@
 //! What can be asked of a running federation from the command line?
 //!
 //! Operators ask a gateway's control port ([`nodes`], [`regions`], [`registry`], [`route`], [`apps`],
-//! [`audit`]) through
+//! [`shifts`], [`audit`]) through
 //! [`operator`], which goes on to the next gateway when one cannot be reached; what all of them say
 //! together ([`survey`]) is what [`top`] and [`status`] show. What operators write in files
 //! is read by [`mod@file`]. Who runs a node has it checked by [`verify`]. Developers of apps
@@ -22,6 +22,7 @@ pub mod regions;
 pub mod registry;
 pub mod route;
 pub mod seed;
+pub mod shifts;
 pub mod status;
 pub mod survey;
 pub mod top;

@@ -13,7 +13,7 @@ use crate::{
         Trust,
         port::{self, Arrival},
     },
-    operator::{Operator, access},
+    operator::{Operator, Shifts, access},
     proxy::local::Services,
     registrar::Registrar,
     registry::peers::Answering,
@@ -22,6 +22,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
+    shift_service_server::ShiftServiceServer,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
@@ -79,6 +80,7 @@ pub(super) fn operator(
 ) -> Operator {
     let registry = joined.map(|joined| joined.registry.clone());
     let prefix = config.registry.prefix.clone();
+    let holds = snapshots.holds.clone();
     Operator {
         gateway: config.id.clone(),
         snapshots,
@@ -90,6 +92,8 @@ pub(super) fn operator(
         subjects: config.subjects,
         metrics,
         anonymous: config.anonymous.clone(),
+        holds,
+        two_person_above: config.two_person_above,
     }
 }
 
@@ -102,8 +106,10 @@ pub(super) fn control(
     let peers =
         operator.followed.clone().map(|followed| Answering::service(followed, operator.prefix.clone()));
     let audit = operator.audit.clone();
+    let shifts = ShiftServiceServer::new(Shifts(operator.clone()));
+    let shifts = access::guard(shifts, audit.clone(), unproven);
     let routes = Routes::new(access::guard(OperatorServiceServer::new(operator), audit, unproven));
-    let routes = peers.into_iter().fold(routes, Routes::add_service);
+    let routes = peers.into_iter().fold(routes.add_service(shifts), Routes::add_service);
     let routes = registrar.into_iter().fold(routes, Routes::add_service);
     reflection(routes)
 }

@@ -30,6 +30,13 @@ pub struct File {
     pub(super) health: Health,
     pub(super) telemetry: Telemetry,
     pub(super) apps: Apps,
+    pub(super) shifts: Shifts,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Shifts {
+    pub(super) two_person_above: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -106,6 +106,16 @@ fn a_wrong_field_is_named_with_its_line() {
 }
 
 #[test]
+fn how_much_one_person_moves_is_a_part() {
+    assert_eq!(parse("").unwrap().two_person_above, 0.2);
+    assert_eq!(parse("[shifts]\ntwo_person_above = 1.0").unwrap().two_person_above, 1.0);
+    for bad in ["1.1", "-0.1", "nan"] {
+        let text = format!("[shifts]\ntwo_person_above = {bad}");
+        refused(&text, &["gateway.toml:2", "shifts.two_person_above"]);
+    }
+}
+
+#[test]
 fn nobody_calls_anonymously_where_apps_can_be_registered() {
     let takes = |text: &str, path: &str| parse(text).unwrap().anonymous.takes(path);
     let (verify, show) = ("/suiyue.v1.CodeService/VerifyCode", "/suiyue.v1.CodeService/ShowCode");

@@ -41,6 +41,17 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
         Key::App(_) => app(&read(value)?),
         Key::Trust(_) => trust(&read(value)?)?,
         Key::Audit(_) | Key::AuditHead => "audit".to_owned(),
+        Key::Shift { .. } | Key::ShiftLog(_) => shift(&read(value)?),
+        Key::ShiftApproval(_) => {
+            let approval: v1::ShiftApproval = read(value)?;
+            format!(
+                "approval plan={} actor={} authenticated={} unix_ms={}",
+                hex(&approval.plan_hash),
+                approval.actor,
+                approval.authenticated,
+                approval.unix_ms
+            )
+        }
         Key::Gateway(_) => {
             let presence: v1::GatewayPresence = read(value)?;
             format!(
@@ -138,6 +149,33 @@ fn intended(intent: &v1::NodeIntent) -> String {
         intent.canary_percent,
         intent.drained,
         intent.drained_endpoints.join(",")
+    )
+}
+
+fn shift(shift: &v1::Shift) -> String {
+    let order = shift.order.clone().unwrap_or_default();
+    let breach = shift.breach.as_ref().map(|b| format!("{}:{}:{}>{}", b.guard, b.node, b.value, b.limit));
+    format!(
+        "shift id={} region={} from={} to={} percent={} start={} expires={} held={} end={} breach={} \
+         actor={} approver={} replaces={} without={} forced={} mode={} reason={:?} incident={:?}",
+        shift.id,
+        order.region,
+        order.from,
+        list(order.to.iter().map(|to| format!("{}:{}", to.target, to.weight))),
+        order.percent,
+        shift.start_unix_ms,
+        shift.expires_unix_ms,
+        shift.held_unix_ms,
+        shift.end().as_str_name(),
+        breach.unwrap_or_default(),
+        shift.actor,
+        shift.approver,
+        shift.replaces,
+        shift.without.join(","),
+        shift.forced,
+        shift.mode().as_str_name(),
+        order.reason,
+        order.incident
     )
 }
 

@@ -5,6 +5,7 @@ mod explaining;
 mod intents;
 mod policies;
 mod registry;
+mod shifts;
 mod traffic;
 mod trust;
 
@@ -105,6 +106,7 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         tasks.spawn(control.run(shutdown));
         tasks.spawn(following);
+        let holds = snapshots.holds.clone();
         let operator = Operator {
             gateway: "gw-1".to_owned(),
             snapshots,
@@ -116,6 +118,8 @@ impl Gateway {
             audit: Some(Audit::new(Arc::new(registry.clone()), Prefix::default(), "gw-1")),
             metrics,
             anonymous: Arc::new(Anonymous::Deny),
+            holds,
+            two_person_above: 1.0,
         };
         let gateway = Self { operator, registry, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;

@@ -469,6 +469,12 @@ fn the_percentage_of_a_shift_is_a_function_of_object_and_clock() {
     // It expires before it was all the way up.
     let early = crate::table::Shift { expires_at_ms: NOW + 40_000, ..shift.clone() };
     assert_eq!([39, 40, 70].map(|s| early.percent_at(NOW + s * 1000)), [20.0, 10.0, 0.0]);
+    // It is held at 40 s, and walks back from what it had reached then.
+    let held = crate::table::Shift { held_ms: Some(NOW + 40_000), ..shift.clone() };
+    assert_eq!(
+        [39, 40, 599, 600, 630].map(|s| held.percent_at(NOW + s * 1000)),
+        [20.0, 20.0, 20.0, 10.0, 0.0]
+    );
     for sudden in [
         crate::table::Shift { every: Duration::ZERO, ..shift.clone() },
         crate::table::Shift { step: 0.0, ..shift.clone() },

@@ -15,10 +15,12 @@ use super::{
     keys::{Key, Part, Prefix},
     manifest::{self, Checked},
     notary::Notary,
-    policy,
+    policy, shift,
 };
 use crate::identity::{SpiffeId, Trust};
-use crate::table::{CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Stage, Table};
+use crate::table::{
+    CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Shift, Source, Stage, Table,
+};
 use apps::Apps;
 use prost::Message;
 use std::{
@@ -148,10 +150,15 @@ impl Fold {
         for entry in entries.values() {
             match self.prefix.parse(&entry.key) {
                 Err(bad) => quarantine(table, entry, bad.to_string()),
-                // The follower keeps the audit out; here it would say nothing. Of trust the notary has taken
+                // The follower keeps the past out; here it would say nothing. Of trust the notary has taken
                 // what it could believe; without an anchor it means nothing.
                 Ok(Key::Gateway(_) | Key::Trust(_) | Key::Audit(_) | Key::AuditHead) => {}
+                Ok(Key::ShiftLog(_) | Key::ShiftApproval(_)) => {}
                 Ok(Key::App(name)) => apps.push((name, entry)),
+                Ok(Key::Shift { region, from }) => match read_shift(region, &from, &entry.value) {
+                    Ok(shift) => table.shifts.push(Arc::new(shift)),
+                    Err(reason) => quarantine(table, entry, reason),
+                },
                 Ok(Key::Region(code)) => match read_policy(code, &entry.value) {
                     Ok(policy) => drop(table.policies.insert(code, policy)),
                     Err(reason) => quarantine(table, entry, reason),
@@ -392,6 +399,11 @@ fn read_policy(code: Code, value: &[u8]) -> Result<Policy, String> {
     manifest::routing_region("region", code.get()).map_err(|invalid| invalid.to_string())?;
     let policy = v1::RegionPolicy::decode(value).map_err(|error| undecodable(&error))?;
     policy::check(&policy).map_err(|invalid| invalid.to_string())
+}
+
+fn read_shift(region: Code, from: &str, value: &[u8]) -> Result<Shift, String> {
+    let shift = v1::Shift::decode(value).map_err(|error| undecodable(&error))?;
+    shift::check(&shift, region, from).map_err(|invalid| invalid.to_string())
 }
 
 fn undecodable(error: &prost::DecodeError) -> String {

@@ -67,6 +67,20 @@ impl Prefix {
         key.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.starts_with("/audit/"))
     }
 
+    /// The key tells of the past: no table is made from it, and there are many. The audit, and the log and the
+    /// approvals of shifts.
+    #[must_use]
+    pub fn is_history(&self, key: &str) -> bool {
+        let parts = ["/audit/", "/shifts/log/", "/shifts/approvals/"];
+        key.strip_prefix(self.0.as_str()).is_some_and(|rest| parts.iter().any(|part| rest.starts_with(part)))
+    }
+
+    /// What the keys of the shifts' log begin with.
+    #[must_use]
+    pub fn shift_log(&self) -> String {
+        format!("{}/shifts/log/", self.0)
+    }
+
     /// What the keys of the audit begin with.
     #[must_use]
     pub fn audit(&self) -> String {
@@ -110,6 +124,17 @@ pub enum Key {
     Audit(Ulid),
     /// `audit/head`: the last entry of the audit.
     AuditHead,
+    /// `shifts/active/{region}/{from}`: the one shift away from a node.
+    Shift {
+        /// The region whose calls move.
+        region: Code,
+        /// The node they leave.
+        from: String,
+    },
+    /// `shifts/log/{id}`: every shift, as it stands or stood last.
+    ShiftLog(String),
+    /// `shifts/approvals/{plan}`: a second person's word for a plan.
+    ShiftApproval(String),
 }
 
 /// What is kept of a node, one key each, because each has its own writer.
@@ -171,6 +196,9 @@ impl fmt::Display for Key {
             Self::App(name) => write!(f, "apps/{name}"),
             Self::Audit(id) => write!(f, "audit/{id}"),
             Self::AuditHead => f.write_str("audit/head"),
+            Self::Shift { region, from } => write!(f, "shifts/active/{region}/{from}"),
+            Self::ShiftLog(id) => write!(f, "shifts/log/{id}"),
+            Self::ShiftApproval(plan) => write!(f, "shifts/approvals/{plan}"),
             Self::Node { region, node, part } => match part {
                 Part::Spec => write!(f, "nodes/{region}/{node}/spec"),
                 Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
@@ -196,6 +224,9 @@ impl FromStr for Key {
             ["apps", name] => Ok(Self::App(named(name)?)),
             ["audit", "head"] => Ok(Self::AuditHead),
             ["audit", id] => id.parse().map(Self::Audit).map_err(|_| BadKey::Ulid(id.to_owned())),
+            ["shifts", "active", code, from] => Ok(Self::Shift { region: region(code)?, from: named(from)? }),
+            ["shifts", "log", id] => Ok(Self::ShiftLog(named(id)?)),
+            ["shifts", "approvals", plan] => Ok(Self::ShiftApproval(named(plan)?)),
             ["nodes", code, name, "spec"] => node(code, name, Part::Spec),
             ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
             ["nodes", code, name, "intent"] => node(code, name, Part::Intent),
@@ -256,6 +287,8 @@ mod tests {
         check(&format!("audit/{id}"), Ok(Key::Audit(id.parse().unwrap())));
         assert!(Prefix::default().is_audit("/suiyue/v1/audit/head"));
         assert!(!Prefix::default().is_audit("/suiyue/v1/apps/audit"));
+        assert!(Prefix::default().is_history("/suiyue/v1/shifts/log/1"));
+        assert!(!Prefix::default().is_history("/suiyue/v1/shifts/active/440100/suikang"));
         check("nodes/440100/suikang/spec", of_suikang(Part::Spec));
         check("nodes/440100/suikang/keys", of_suikang(Part::Keys));
         check("nodes/440100/suikang/intent", of_suikang(Part::Intent));

@@ -30,9 +30,16 @@ pub struct Intend {
     /// Check everything and show what would happen, but write nothing.
     #[arg(long, env = "SUIYUE_DRY_RUN")]
     pub dry_run: bool,
-    /// Skip stages on the way up, and leave a region with nobody who answers, if it must be.
+    /// Skip stages on the way up, and leave a region with nobody who answers, if it must be; what a guard
+    /// refuses needs an approval then.
     #[arg(long, env = "SUIYUE_FORCE")]
     pub force: bool,
+    /// Change nothing: say that somebody else may make exactly this change.
+    #[arg(long, env = "SUIYUE_APPROVE", conflicts_with = "dry_run")]
+    pub approve: bool,
+    /// Go without the load of this gateway, which does not answer; may be repeated.
+    #[arg(long, env = "SUIYUE_WITHOUT", value_name = "GATEWAY", value_delimiter = ',')]
+    pub without: Vec<String>,
     /// Who changes it, and why.
     #[command(flatten)]
     pub account: Account,

@@ -20,12 +20,12 @@ use suiyue_proto::{
         DescribeRegionResponse, DiffRegistryRequest, DiffRegistryResponse, DumpRegistryRequest,
         DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, FreezeRegistryRequest,
         FreezeRegistryResponse, ListAppsRequest, ListAppsResponse, ListNodesRequest, ListNodesResponse,
-        ListRegionsRequest, ListRegionsResponse, ListTrafficRequest, ListTrafficResponse,
+        ListRegionsRequest, ListRegionsResponse, ListShiftsRequest, ListTrafficRequest, ListTrafficResponse,
         PublishTrustRequest, PublishTrustResponse, ReadAuditRequest, ReadAuditResponse,
         RegistryStatusRequest, RegistryStatusResponse, RememberedAuditRequest, RememberedAuditResponse,
         RevokeAppRequest, RotateAppRequest, SetAppRequest, SetNodeIntentRequest, SetNodeIntentResponse,
-        SetRegionPolicyRequest, SetRegionPolicyResponse, TableInfo,
-        operator_service_client::OperatorServiceClient,
+        SetRegionPolicyRequest, SetRegionPolicyResponse, ShiftInfo, TableInfo,
+        operator_service_client::OperatorServiceClient, shift_service_client::ShiftServiceClient,
     },
 };
 use tonic::{
@@ -60,6 +60,7 @@ pub fn own() -> Option<&'static Identity> {
 /// A connection to the operator API of one gateway.
 pub struct Operator {
     client: OperatorServiceClient<Channel>,
+    shifts: ShiftServiceClient<Channel>,
     address: String,
     account: Account,
 }
@@ -72,7 +73,8 @@ pub async fn connect_any(addresses: &[String], flag: &str) -> anyhow::Result<(Ch
     connect_as(None, addresses, flag).await
 }
 
-async fn connect_as(
+/// As [`connect_any`], as somebody.
+pub(super) async fn connect_as(
     own: Option<&Identity>,
     addresses: &[String],
     flag: &str,
@@ -107,6 +109,34 @@ fn root_cause(error: &tonic::transport::Error) -> String {
     if error.source().is_some() { cause.to_string() } else { error.to_string() }
 }
 
+/// The audit takes the name and the reason.
+///
+/// # Errors
+/// [`Usage`] names the flag.
+pub(super) fn checked(account: &Account) -> Result<(), Usage> {
+    if account.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
+        return Err(Usage("--actor: 1 to 64 characters of a-z, A-Z, 0-9 and -_.@ are wanted".to_owned()));
+    }
+    if account.reason.as_ref().is_some_and(|reason| !is_reason(reason)) {
+        return Err(Usage(format!("--reason: one line of at most {MAX_REASON} characters is wanted")));
+    }
+    Ok(())
+}
+
+/// A change that says who makes it, and why.
+pub(super) fn accounted<T>(account: &Account, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let metadata = request.metadata_mut();
+    if let Some(actor) = account.actor.as_ref().and_then(|actor| actor.parse().ok()) {
+        metadata.insert(suiyue_proto::metadata::ACTOR, actor);
+    }
+    if let Some(reason) = &account.reason {
+        let value = MetadataValue::from_bytes(reason.as_bytes());
+        metadata.insert_bin(suiyue_proto::metadata::CHANGE_REASON, value);
+    }
+    request
+}
+
 impl Operator {
     /// Connects to the first gateway that can be reached.
     ///
@@ -114,8 +144,9 @@ impl Operator {
     /// When none can: names each address with its cause.
     pub async fn connect(gateways: &[String]) -> anyhow::Result<Self> {
         let (channel, address) = connect_as(OWN.get(), gateways, "--gateway").await?;
+        let shifts = ShiftServiceClient::new(channel.clone());
         let client = OperatorServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-        Ok(Self { client, address, account: Account::default() })
+        Ok(Self { client, shifts, address, account: Account::default() })
     }
 
     /// Says with every change from now on who makes it, and why.
@@ -123,27 +154,13 @@ impl Operator {
     /// # Errors
     /// [`Usage`]: the audit does not take the name or the reason.
     pub fn on_account(&mut self, account: &Account) -> Result<(), Usage> {
-        if account.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
-            return Err(Usage("--actor: 1 to 64 characters of a-z, A-Z, 0-9 and -_.@ are wanted".to_owned()));
-        }
-        if account.reason.as_ref().is_some_and(|reason| !is_reason(reason)) {
-            return Err(Usage(format!("--reason: one line of at most {MAX_REASON} characters is wanted")));
-        }
+        checked(account)?;
         self.account = account.clone();
         Ok(())
     }
 
     fn change<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        let metadata = request.metadata_mut();
-        if let Some(actor) = self.account.actor.as_ref().and_then(|actor| actor.parse().ok()) {
-            metadata.insert(suiyue_proto::metadata::ACTOR, actor);
-        }
-        if let Some(reason) = &self.account.reason {
-            let value = MetadataValue::from_bytes(reason.as_bytes());
-            metadata.insert_bin(suiyue_proto::metadata::CHANGE_REASON, value);
-        }
-        request
+        accounted(&self.account, message)
     }
 
     /// Nodes of a region, or of all (0).
@@ -304,6 +321,15 @@ impl Operator {
             Err(status) if Reason::of(&status) == Some(Reason::RegistryNone) => Ok(None),
             answer => self.answered("RegistryStatus", answer).map(Some),
         }
+    }
+
+    /// Shifts that run.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn running(&mut self) -> anyhow::Result<Vec<ShiftInfo>> {
+        let answer = self.shifts.list_shifts(ListShiftsRequest::default()).await;
+        self.answered("ListShifts", answer).map(|answer| answer.shifts)
     }
 
     /// The gateway's table against the registry now.

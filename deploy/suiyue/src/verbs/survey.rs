@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 use suiyue_gateway::telemetry::taken::Taken;
-use suiyue_proto::v1::{ListNodesResponse, ListTrafficResponse, RegistryStatusResponse};
+use suiyue_proto::v1::{ListNodesResponse, ListTrafficResponse, RegistryStatusResponse, ShiftInfo};
 use tokio::time::Instant;
 
 /// A gateway that takes longer is silent.
@@ -29,6 +29,8 @@ pub struct Heard {
     pub traffic: ListTrafficResponse,
     /// How it follows the registry; `None`: there is none.
     pub registry: Option<RegistryStatusResponse>,
+    /// Shifts that run.
+    pub shifts: Vec<ShiftInfo>,
 }
 
 impl Heard {
@@ -76,8 +78,9 @@ impl Line {
         let at = Instant::now();
         let nodes = operator.nodes(0).await.map_err(|e| self.short(&e))?;
         let registry = operator.registry_if_any().await.map_err(|e| self.short(&e))?;
+        let shifts = operator.running().await.map_err(|e| self.short(&e))?;
         self.operator = Some(operator);
-        Ok(Heard { at, nodes, traffic, registry })
+        Ok(Heard { at, nodes, traffic, registry, shifts })
     }
 
     /// The cause alone: whoever shows it shows the address beside it.
@@ -159,7 +162,7 @@ pub(crate) mod tests {
             regions: vec![region],
             ..Default::default()
         };
-        Heard { at, nodes: ListNodesResponse::default(), traffic, registry: None }
+        Heard { at, nodes: ListNodesResponse::default(), traffic, registry: None, shifts: Vec::new() }
     }
 
     fn suikang(history: &History) -> Option<(f64, u64, u64)> {

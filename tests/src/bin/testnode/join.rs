@@ -57,6 +57,7 @@ fn manifest(options: &Options) -> Manifest {
         node: options.name.clone(),
         role: role.into(),
         scopes: options.scopes.clone(),
+        rps_max: options.rps_max,
         descriptor_set: Bytes::from_static(DESCRIPTOR_SET),
         ..Default::default()
     }

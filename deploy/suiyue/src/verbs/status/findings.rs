@@ -5,6 +5,7 @@
 
 use crate::verbs::{
     nodes::Intent,
+    shifts::list::Line,
     survey::{Counts, Heard},
 };
 use serde::Serialize;
@@ -12,7 +13,9 @@ use std::{collections::BTreeMap, time::SystemTime};
 use suiyue_gateway::plan::Rule;
 use suiyue_proto::{
     region,
-    v1::{Alarm, EndpointInfo, Health, NodeInfo, NodeTraffic, RegionTraffic, RegistryStatusResponse},
+    v1::{
+        Alarm, EndpointInfo, Health, NodeInfo, NodeTraffic, RegionTraffic, RegistryStatusResponse, ShiftInfo,
+    },
 };
 
 /// How bad it is, worst first.
@@ -72,6 +75,7 @@ pub fn of(heard: &Heard, lately: Option<&(f64, Counts)>) -> Vec<Finding> {
         found.extend(node_itself(heard, node));
         found.extend(routes_of(heard, node));
     }
+    found.extend(heard.shifts.iter().map(shift));
     if let Some((seconds, counts)) = lately {
         found.extend(counted(heard, *seconds, counts));
     }
@@ -162,11 +166,7 @@ const GOES_ON: &str = "routes stand as they were last heard; health checks and f
 
 fn alarmed(alarm: &Alarm, registry: &RegistryStatusResponse, age: Option<u64>) -> Finding {
     let held = registry.held.iter().map(|held| held.age_ms).max();
-    let frozen = registry.frozen.as_ref().map(|frozen| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        u64::try_from(now.saturating_sub(frozen.since_unix_ms)).unwrap_or(0)
-    });
+    let frozen = registry.frozen.as_ref().map(|frozen| since(frozen.since_unix_ms));
     let (level, since, doing) = match alarm.alarm.as_str() {
         "nothing_known" => (Level::Critical, None, "nobody is served but nodes of the configuration"),
         "registry_away" => (Level::Warning, age, GOES_ON),
@@ -321,6 +321,27 @@ fn told_of(traffic: &NodeTraffic) -> Vec<(Level, String)> {
         told.push((Level::Notice, "it returns, and gets its share back step by step".to_owned()));
     }
     told
+}
+
+/// A shift that runs: ordered, unless a guard had to hold it.
+fn shift(info: &ShiftInfo) -> Finding {
+    let shift = Line::from(info);
+    let state = shift.state.clone().unwrap_or_default();
+    let about = format!("shift {}", shift.id);
+    let since = info.shift.as_ref().map(|shift| since(shift.start_unix_ms));
+    let mut what = format!("{state} at {} %: {}", shift.percent, shift.order);
+    let ends = format!("by {}; it walks back from {} on", shift.actor, shift.expires);
+    let Some(breach) = &shift.breach else { return finding(Level::Notice, since, about, what, ends) };
+    what = format!("{what}; {breach}");
+    let doing = format!("{ends}; `suiyue shift resume {0}` or `rollback {0}` changes it", shift.id);
+    finding(Level::Warning, since, about, what, doing)
+}
+
+/// Milliseconds from then to now.
+fn since(unix_ms: i64) -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    u64::try_from(now.saturating_sub(unix_ms)).unwrap_or(0)
 }
 
 /// What was counted: failures, and who is nearly full.
