@@ -104,13 +104,6 @@ impl Province {
         self.said == other.said
     }
 
-    /// The same authorities vouch for the same codes.
-    #[must_use]
-    pub fn vouches_as(&self, other: &Self) -> bool {
-        (&self.said.authorities, &self.said.code_prefixes)
-            == (&other.said.authorities, &other.said.code_prefixes)
-    }
-
     /// Its nodes may speak for this region.
     #[must_use]
     pub fn covers(&self, region: Code) -> bool {

@@ -63,6 +63,8 @@ struct Memory {
     refusal: Option<String>,
     /// The newest that held.
     good: Option<Judged>,
+    /// Somebody vouches for that still.
+    stands: bool,
 }
 
 /// A certificate that somebody vouches for.
@@ -133,7 +135,7 @@ impl Notary {
             }
         }
         self.take(prefix, &trusts, &mut passed.quarantined);
-        self.due = self.due.min(self.provinces.ends_after(unix_s));
+        self.due = self.due.min(self.provinces.turn(unix_s));
         self.leaves.values_mut().for_each(|known| known.used = false);
         let mut memory = std::mem::take(&mut self.memory);
         let mut ends = BTreeMap::<SpiffeId, i64>::new();
@@ -174,7 +176,8 @@ impl Notary {
             None => None,
         };
         let judged = self.check(entry, id, part, good.as_ref());
-        let mut memory = Memory { seen: entry.value.clone(), epoch, again: i64::MAX, refusal: None, good };
+        let mut memory =
+            Memory { seen: entry.value.clone(), epoch, again: i64::MAX, refusal: None, good, stands: true };
         match judged {
             Ok((judged, complaint)) => {
                 memory.again = judged.until();
@@ -183,9 +186,16 @@ impl Notary {
             Err(reason) => {
                 memory.refusal = Some(reason);
                 memory.again = self.now + AGAIN_S;
+                memory.stands = memory.good.as_ref().is_none_or(|good| self.stands(good, id));
             }
         }
         memory
+    }
+
+    /// Every certificate that it hangs on is vouched for now. (An authority may be withdrawn, or its time
+    /// over.)
+    fn stands(&mut self, good: &Judged, id: &SpiffeId) -> bool {
+        good.records.iter().all(|record| self.vouched(&record.chain, id).is_ok())
     }
 
     /// The value that counts, while its certificates hold.
@@ -200,7 +210,7 @@ impl Notary {
         if memory.refusal.is_some() {
             self.due = self.due.min(memory.again);
         }
-        let good = memory.good.as_ref()?;
+        let good = memory.good.as_ref().filter(|_| memory.stands)?;
         for leaf in &good.leaves {
             let holds = if leaf.is_valid_at(self.now) {
                 self.trust.holds(leaf, id, &good.scopes).map_err(|refused| refused.to_string())

@@ -28,7 +28,7 @@ pub(super) struct Judged {
     /// Of a manifest.
     serial: u64,
     /// What was signed, to be known again.
-    records: Vec<v1::SignedRecord>,
+    pub(super) records: Vec<v1::SignedRecord>,
 }
 
 impl Judged {
@@ -208,7 +208,7 @@ impl Notary {
     }
 
     /// The certificate in front of a chain, if somebody vouches for it.
-    fn vouched(&mut self, chain: &[Bytes], id: &SpiffeId) -> Result<Arc<Leaf>, String> {
+    pub(super) fn vouched(&mut self, chain: &[Bytes], id: &SpiffeId) -> Result<Arc<Leaf>, String> {
         let Subject::Node { region, .. } = &id.subject else { return Err("it is no node's".to_owned()) };
         let epoch = self.provinces.epoch(*region);
         let (first, rest) = chain.split_first().ok_or("it is not signed")?;

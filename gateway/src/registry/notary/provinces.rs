@@ -31,7 +31,9 @@ struct Known {
     /// Why it does not count.
     refusal: Option<String>,
     good: Option<Arc<Province>>,
-    /// Raised when who vouches, or for what, has changed.
+    /// Which of its authorities may vouch now.
+    valid: Vec<bool>,
+    /// Raised when who vouches, for what, or who is revoked has changed.
     epoch: u64,
 }
 
@@ -73,17 +75,25 @@ impl Provinces {
         region.province().and_then(|province| self.known.get(&province)).map_or(0, |known| known.epoch)
     }
 
-    /// When the next of the authorities ends.
-    pub(super) fn ends_after(&self, unix_s: i64) -> i64 {
-        let provinces = self.known.values().filter_map(|known| known.good.as_ref());
-        let ends = provinces.map(|province| province.authorities.first_end()).filter(|end| *end > unix_s);
-        ends.min().unwrap_or(i64::MAX)
+    /// Notes whose time as an authority has come or is over; when that changes next.
+    pub(super) fn turn(&mut self, unix_s: i64) -> i64 {
+        let mut next = i64::MAX;
+        for known in self.known.values_mut() {
+            let Some(good) = &known.good else { continue };
+            let valid = good.authorities.valid_at(unix_s);
+            if known.valid != valid {
+                known.valid = valid;
+                known.epoch += 1;
+            }
+            next = next.min(good.authorities.turns_after(unix_s));
+        }
+        next
     }
 }
 
 impl Known {
     const fn nothing() -> Self {
-        Self { seen: Bytes::new(), refusal: None, good: None, epoch: 0 }
+        Self { seen: Bytes::new(), refusal: None, good: None, valid: Vec::new(), epoch: 0 }
     }
 
     /// Takes the value that was read; whether another one is in force now.
@@ -102,7 +112,7 @@ impl Known {
         match newer {
             Ok(new) => {
                 self.refusal = None;
-                if self.good.as_ref().is_none_or(|good| !good.vouches_as(&new)) {
+                if self.good.as_ref().is_none_or(|good| !good.is_same(&new)) {
                     self.epoch += 1;
                 }
                 self.good = Some(Arc::new(new));

@@ -15,7 +15,11 @@ use crate::{
 use prost::Message;
 use std::sync::Arc;
 use suiyue_proto::{
-    identity::{Usage, issue::Order, signed::Kind},
+    identity::{
+        Usage,
+        issue::{Authority, Order},
+        signed::Kind,
+    },
     v1,
 };
 
@@ -371,6 +375,41 @@ fn who_is_revoked_or_expired_is_out_and_who_is_restored_is_back() {
     let table = world.at(due);
     assert!(table.nodes.is_empty());
     assert_eq!(why(&table, "nodes/440100/suikang/spec"), "the certificate is not valid now");
+}
+
+#[test]
+fn who_was_vouched_for_by_a_withdrawn_authority_is_out() {
+    let mut world = World::new();
+    assert_eq!(world.table().nodes.len(), 2);
+    let other = Authority::new("another", NOW - 10, END).unwrap().0;
+    let withdrawn = world.realm.record(|trust| {
+        (trust.serial, trust.authorities) = (2, vec![other.der().to_vec().into()]);
+    });
+    world.put("trust/44", withdrawn);
+    let table = world.table();
+    assert!(table.nodes.is_empty() && table.keys.is_empty(), "{:?}", table.nodes);
+    assert!(!why(&table, "nodes/440100/suikang/spec").is_empty());
+    let back = world.realm.record(|trust| trust.serial = 3);
+    world.put("trust/44", back);
+    assert_eq!(world.table().nodes.len(), 2);
+}
+
+#[test]
+fn one_revoked_certificate_of_several_takes_its_own_keys_only() {
+    let mut world = World::new();
+    let (first, second) = (world.realm.node(440_100, "suikang"), world.realm.node(440_100, "suikang"));
+    let declared = |signer: &Signer, id: u8| {
+        let keys = vec![key(id, &[440_100])];
+        signer.sign(Kind::Keys, &v1::KeyDeclaration { region: 440_100, node: "suikang".to_owned(), keys })
+    };
+    let signed = vec![declared(&first, 1), declared(&second, 2)];
+    world.put("nodes/440100/suikang/keys", v1::NodeKeys { keys: Vec::new(), signed }.encode_to_vec());
+    let of_suikang = |table: &Table| table.keys.iter().filter(|key| key.regions == [440_100]).count();
+    assert_eq!(of_suikang(&world.table()), 2);
+    let serial = second.leaf().serial.clone();
+    let revoked = world.realm.record(|trust| (trust.serial, trust.revoked_serials) = (2, vec![serial]));
+    world.put("trust/44", revoked);
+    assert_eq!(of_suikang(&world.table()), 1);
 }
 
 #[test]
