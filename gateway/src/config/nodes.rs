@@ -219,6 +219,11 @@ pub(super) fn tls(source: &Source<'_>, file: &File) -> Result<Option<DataTls>, E
     };
     let mut config = builder.with_cert_resolver(certificate.clone());
     config.alpn_protocols = vec![b"h2".to_vec()];
+    if given.client_ca.is_some() {
+        // A resumed session shows no certificate: one that has expired since would go on to count.
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Some(DataTls { config: Arc::new(config), certificate }))
 }
 

@@ -80,16 +80,18 @@ pub fn init(flags: &Init) -> anyhow::Result<()> {
     let name = format!("{} authority {code}", flags.federation);
     let end = now() + i64::from(flags.days) * DAY_S;
     let (authority, key) = Authority::new(&name, now() - EARLIER_S, end)?;
-    // With --force the next serial: gateways that know the old record take the new one.
-    let before = shelf.read_record(code).ok();
+    // With --force the next serial, so that gateways that know the old record take the new one; and who is
+    // revoked stays revoked.
+    let before = shelf.own_record(code, &anchor)?.unwrap_or_default();
     let trust = v1::ProvinceTrust {
         federation: flags.federation.clone(),
         province: code.get(),
-        serial: before.map_or(1, |before| before.serial + 1),
+        serial: before.serial + 1,
         authorities: vec![authority.der().to_vec().into()],
         code_prefixes: prefixes,
         signed_unix_s: now(),
-        ..Default::default()
+        revoked_ids: before.revoked_ids,
+        revoked_serials: before.revoked_serials,
     };
     let record = sign(&anchor, &trust)?;
     shelf.write_secret(&shelf.authority_key(code), key.as_bytes(), replace)?;
@@ -187,7 +189,11 @@ fn leaf(pem: &str) -> anyhow::Result<Leaf> {
 pub fn revoke(flags: &Revoke) -> anyhow::Result<()> {
     let code = province(flags.province)?;
     let shelf = Shelf::open(&flags.dir)?;
-    let mut trust = shelf.read_record(code)?;
+    let anchor = shelf.read_anchor()?;
+    let mut trust = match shelf.own_record(code, &anchor)? {
+        Some(trust) => trust,
+        None => shelf.read_record(code)?,
+    };
     for id in &flags.id {
         if id.federation != trust.federation {
             return Err(usage(format!("{id} is of another federation than {:?}", trust.federation)));
@@ -206,7 +212,7 @@ pub fn revoke(flags: &Revoke) -> anyhow::Result<()> {
     trust.revoked_ids.retain(|id| !flags.restore.iter().any(|restored| restored.to_string() == *id));
     trust.serial += 1;
     trust.signed_unix_s = now();
-    let record = sign(&shelf.read_anchor()?, &trust)?;
+    let record = sign(&anchor, &trust)?;
     let path = shelf.record(code);
     shelf.write(&path, &record, Replace::Allowed)?;
     output::line(&format!(

@@ -8,10 +8,11 @@ use anyhow::{Context as _, anyhow, bail};
 use prost::Message as _;
 use std::{
     fs,
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
+use suiyue_gateway::identity::trust::Province;
 use suiyue_proto::{
     identity::issue::{AnchorKey, Authority},
     region::Code,
@@ -131,6 +132,23 @@ impl Shelf {
             format!("{}: `suiyue trust init --province {province}` makes it", cert.display())
         })?;
         Authority::from_pem(&text, &secret(&key)?).with_context(|| key.display().to_string())
+    }
+
+    /// The record of a province, if there is one that this anchor signed: nothing is built on another.
+    pub(super) fn own_record(
+        &self,
+        province: Code,
+        anchor: &AnchorKey,
+    ) -> anyhow::Result<Option<v1::ProvinceTrust>> {
+        let path = self.record(province);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.with_context(|| path.display().to_string())?,
+        };
+        let trust = decode(&bytes).with_context(|| path.display().to_string())?;
+        Province::read(&anchor.public(), &trust.federation, province, &bytes)
+            .map_err(|why| anyhow!("{}: {why}", path.display()))?;
+        Ok(Some(trust))
     }
 
     pub(super) fn read_record(&self, province: Code) -> anyhow::Result<v1::ProvinceTrust> {

@@ -79,8 +79,16 @@ fn nothing_that_is_there_is_replaced_unless_it_is_asked_for() {
     }
     let after: Vec<_> = ["ca-44.key", "suikang.key"].map(|name| fs::read(desk.path(name)).unwrap()).into();
     assert_eq!(after, before);
+    let gone = "spiffe://lingnan/operator/approver/li";
+    desk.ok(&format!("revoke --province 440000 --id {gone}"));
     desk.ok(&format!("{INIT} --force"));
-    assert_eq!(desk.guangdong().serial, 2, "gateways that know the old record take the new one");
+    let renewed = desk.guangdong();
+    assert_eq!(renewed.serial, 3, "gateways that know the old record take the new one");
+    assert_eq!(renewed.said().revoked_ids, [gone], "who is revoked stays revoked");
+    // Another anchor's record is nothing to build on.
+    fs::remove_file(desk.path("anchor.key")).unwrap();
+    let why = desk.run(&format!("{INIT} --force")).unwrap_err();
+    assert!(why.contains("trust-44.record"), "{why}");
 }
 
 #[test]
