@@ -22,6 +22,7 @@
 mod admission;
 mod holders;
 mod lease;
+mod pace;
 mod record;
 mod session;
 mod signed;

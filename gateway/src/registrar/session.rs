@@ -9,6 +9,7 @@ use super::{
     admission::Admitted,
     holders::{Holder, Since},
     lease::unix_ms,
+    pace::Pace,
     record::{self, Missing, Place, Written},
 };
 use crate::{
@@ -79,6 +80,7 @@ pub(super) struct Session {
     /// Readiness as it was last written.
     written: Report,
     written_at: Instant,
+    pace: Pace,
     /// When this session took the entry.
     since: Since,
     /// Restores of the registry that this session has acted upon.
@@ -125,6 +127,7 @@ impl Session {
             live,
             written: report,
             written_at: Instant::now(),
+            pace: Pace::new(Instant::now()),
             since: (0, 0),
             mod_revision: 0,
             lease: 0,
@@ -332,7 +335,7 @@ impl Session {
         let turned = regions(&report) != regions(&self.written) || report.draining != self.written.draining;
         let moved = report != self.written && self.written_at.elapsed() >= AS_OF_EVERY;
         self.live.report = Some(report);
-        if turned || moved {
+        if moved || (turned && self.pace.take(Instant::now())) {
             return self.put().await;
         }
         let table = self.shared.tables.borrow().clone();

@@ -34,6 +34,11 @@ pub(super) struct Signed {
     trust: Trust,
 }
 
+/// Bytes of a chain: it is stored with everything that it signs.
+const MAX_CHAIN: usize = 16 << 10;
+/// Bytes of an endpoint's declaration: it is written with every report that turns.
+const MAX_ENDPOINT: usize = 4 << 10;
+
 /// Reads what a hello signs, and puts it in the place of what the hello says without signature. `None`: it
 /// signs nothing, and need not.
 pub(super) fn read(trust: &Trust, hello: &mut Hello) -> Result<Option<Signed>, Status> {
@@ -46,6 +51,12 @@ pub(super) fn read(trust: &Trust, hello: &mut Hello) -> Result<Option<Signed>, S
             Some(_) => Err(unsigned("signed_manifest and signed_endpoint, because an anchor is configured")),
         };
     };
+    if chain.iter().map(Bytes::len).sum::<usize>() > MAX_CHAIN {
+        return Err(invalid("chain", "certificates of 16 KiB together at most"));
+    }
+    if endpoint.payload.len() > MAX_ENDPOINT {
+        return Err(invalid("signed_endpoint", "a declaration of 4 KiB at most"));
+    }
     let said: Manifest = decode(&manifest.payload, "signed_manifest")?;
     let region = Code::new(said.region).ok_or_else(|| invalid("manifest.region", "a region code"))?;
     let id = SpiffeId::node(&trust.federation(), region, &said.node);

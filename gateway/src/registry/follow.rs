@@ -312,6 +312,11 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
                 self.fold.learn(known.books.heard());
                 return;
             }
+            // Of trust the registry's own word counts at once, whatever is held: a record can only be replaced
+            // by a newer one, and who is revoked must be out.
+            if !known.books.held().is_empty() {
+                self.fold.learn(known.books.heard());
+            }
             let mut table = self.fold.table(&known.books.applied(), known.freshness.revision);
             table.hash = known.books.digest().hex();
             table.histories = known.books.histories();

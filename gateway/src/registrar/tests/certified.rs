@@ -135,6 +135,19 @@ async fn what_is_not_signed_is_refused_by_name() {
     let (reason, details) = gateway.refused("", foreign_key).await;
     assert_eq!(reason, Reason::ManifestInvalid);
     assert!(details.iter().any(|(name, text)| name == "field" && text.starts_with("keys")), "{details:?}");
+    // What is stored with every report is small.
+    for (field, change) in [
+        ("chain", (|hello| hello.chain.push(vec![0; 16 << 10].into())) as fn(&mut Hello)),
+        ("signed_endpoint", |hello| {
+            hello.signed_endpoint.as_mut().unwrap().payload = vec![0; 5 << 10].into();
+        }),
+    ] {
+        let mut hello = signed(&node, |_, _| {});
+        change(&mut hello);
+        let (reason, details) = gateway.refused("", hello).await;
+        assert_eq!(reason, Reason::ManifestInvalid);
+        assert!(details.contains(&("field".to_owned(), field.to_owned())), "{details:?}");
+    }
     let expired = realm.signer("spiffe://lingnan/region/440100/node/suikang", |order| {
         order.not_after_unix_s = 1_700_000_000;
     });
