@@ -11,6 +11,7 @@ mod meters;
 mod ramp;
 
 use crate::{
+    clock::unix_ms,
     identity::Trust,
     plan::{self, Inputs, News, Now, Previous, Signals},
     shifts::{Clocks, Holds},
@@ -186,7 +187,7 @@ impl Control {
         self.meters.mint(now);
         let demand = self.meters.demand(now);
         let nodes = self.fleet.judge(&table, &demand, self.gateways(), now);
-        let shifts = self.clocks.signals(&table, &self.holds, now, wall_ms());
+        let shifts = self.clocks.signals(&table, &self.holds, now, unix_ms());
         let signals = Signals { nodes, demand, gateways: self.gateways(), shifts };
         let same = self.last.as_ref().is_some_and(|(last, known, at)| {
             Arc::ptr_eq(last, &table)
@@ -208,7 +209,7 @@ impl Control {
         let start = Instant::now();
         let before = self.publisher.borrow().clone();
         let previous = Previous { plans: before.plans.clone() };
-        let wall_ms = wall_ms();
+        let wall_ms = unix_ms();
         let now = Now { monotonic, wall_ms, heard_ms: self.heard_ms.load(Relaxed).min(wall_ms) };
         let plans = Arc::new(plan::plan(&table, &signals, &previous, now));
         let news = plans.news(&before.plans);
@@ -247,12 +248,6 @@ impl Control {
             !quiet
         });
     }
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-fn wall_ms() -> i64 {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub mod retry;
 
 pub mod timer;
 
+pub mod clock;
+
 pub mod snapshot;
 
 pub mod control;

@@ -33,11 +33,7 @@ pub(super) use approval::Approved;
 use aws_lc_rs::digest::{Context, SHA256};
 use preview::Preview;
 use prost::Message as _;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, sync::Arc};
 use suiyue_proto::{
     reason::Reason,
     region::Code,
@@ -226,12 +222,6 @@ fn invalid(field: &str, expected: &str) -> Status {
 
 fn refusal(problem: &Invalid) -> Status {
     invalid(&problem.field, &problem.expected)
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-fn wall_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn read(registry: &dyn Registry, key: &str) -> Result<Option<Entry>, Status> {

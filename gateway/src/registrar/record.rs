@@ -5,7 +5,8 @@
 //! incarnation; the outcome of an earlier write may have been unknown, so that finding our own words
 //! there is no conflict.
 
-use super::{admission::Admitted, lease::unix_ms};
+use super::admission::Admitted;
+use crate::clock::unix_ms;
 use crate::registry::{
     Entry, Error, Outcome, Registry, Txn,
     keys::{Key, Part, Prefix},
@@ -13,7 +14,6 @@ use crate::registry::{
 };
 use bytes::Bytes;
 use prost::Message as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 use suiyue_proto::v1::{Departure, LiveEndpoint, Manifest, NodeKeys, NodeSpec, VerifyingKey};
 
 /// Conflicts in a row before we give up: somebody writes faster than we read.
@@ -206,7 +206,7 @@ fn new_spec(present: Option<&Entry>, manifest: &Manifest) -> Option<Bytes> {
 /// whose codes are still about, stay until they have run out.
 fn new_keys(present: Option<&Entry>, keys: &[VerifyingKey]) -> Option<Bytes> {
     let stored = present.and_then(|entry| NodeKeys::decode(entry.value.clone()).ok());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64);
+    let now = suiyue_proto::identity::files::now();
     let mut merged = keys.to_vec();
     for old in stored.iter().flat_map(|stored| &stored.keys) {
         let lives = old.not_after_unix_s.saturating_add(CODES_OUTLIVE_KEYS_S) > now;

@@ -8,11 +8,11 @@ use super::{
     Shared,
     admission::Admitted,
     holders::{Holder, Since},
-    lease::unix_ms,
     pace::Pace,
     record::{self, Missing, Place, Written},
 };
 use crate::{
+    clock::unix_ms,
     identity::{Peer, Trust},
     registry::Error,
     table::Table,

@@ -121,7 +121,7 @@ fn outside_of_the_grant_the_part_is_told() {
 #[test]
 fn an_old_token_is_good_until_its_time() {
     let (new, old) = (token::draw().unwrap(), token::draw().unwrap());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let now = unix_ms();
     let rotated = |until| v1::AppGrant {
         previous_token_sha256: Hash::of(old.as_bytes()).0.to_vec().into(),
         previous_until_unix_ms: until,

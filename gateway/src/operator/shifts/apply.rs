@@ -4,9 +4,10 @@
 //! the revision of every key that was read and writes the shift, its copy in the log and the entry of the
 //! audit. Why a plan may need another person stands in [`super::approval`].
 
-use super::{Planned, Shifts, approval::Approved, invalid, read, wall_ms};
+use super::{Planned, Shifts, approval::Approved, invalid, read};
 use crate::{
     audit::{What, actor::Deed},
+    clock::unix_ms,
     operator::{apps::not_written, dump},
     registry::{Entry, Outcome, Txn, keys::Key, shift},
 };
@@ -152,7 +153,7 @@ fn begun(
     asked: &v1::ApplyShiftRequest,
     approved: Option<&Approved>,
 ) -> v1::Shift {
-    let now = wall_ms();
+    let now = unix_ms();
     let lasts = i64::from(planned.order.ttl_s.unwrap_or(shift::TTL_MAX_S)) * 1_000;
     v1::Shift {
         // Sorts by time; the rest keeps two of one millisecond apart.
@@ -177,5 +178,5 @@ fn running(entry: &Entry) -> Option<v1::Shift> {
     let shift = v1::Shift::decode(entry.value.clone()).map_err(|error| {
         tracing::warn!(key = %entry.key, %error, "a shift cannot be read: it is replaced");
     });
-    shift.ok().filter(|shift| wall_ms() < shift.expires_unix_ms)
+    shift.ok().filter(|shift| unix_ms() < shift.expires_unix_ms)
 }

@@ -4,12 +4,13 @@
 //! ten minutes, once, and not for who gave it. One that no certificate proves does not count for a change
 //! that one does: otherwise whoever is on a gateway's machine could be the second person.
 
-use super::{Shifts, apply::current, hex, invalid, read, wall_ms};
+use super::{Shifts, apply::current, hex, invalid, read};
 use crate::{
     audit::{
         What,
         actor::{Deed, Role},
     },
+    clock::unix_ms,
     operator::{apps::not_written, dump},
     registry::{Entry, Outcome, Txn, keys::Key},
 };
@@ -51,7 +52,7 @@ impl Shifts {
         let key = self.0.prefix.key(&approval_key(hash));
         let entry = read(&**registry, &key).await?.ok_or_else(needed)?;
         let approval = v1::ShiftApproval::decode(entry.value.clone()).map_err(|_| needed())?;
-        let age = wall_ms().saturating_sub(approval.unix_ms);
+        let age = unix_ms().saturating_sub(approval.unix_ms);
         let fresh = age <= millis(APPROVAL + SKEW) && age >= -millis(SKEW);
         let proven = approval.authenticated || !deed.actor.authenticated;
         if approval.plan_hash != hash || !fresh || !proven {
@@ -100,7 +101,7 @@ impl Shifts {
         let name = approval_key(hash);
         let key = self.0.prefix.key(&name);
         let present = read(&**registry, &key).await?;
-        let now = wall_ms();
+        let now = unix_ms();
         let approval = v1::ShiftApproval {
             plan_hash: hash.to_vec().into(),
             actor: deed.actor.name.clone(),

@@ -4,9 +4,10 @@
 //! the audit. Nobody steps a shift: a cancelled one is one whose end is now. What walks back can be held
 //! and resumed as well. Rolling back restores what stood there before, as a new revision.
 
-use super::{Shifts, invalid, read, refusal, wall_ms};
+use super::{Shifts, invalid, read, refusal};
 use crate::{
     audit::actor::Deed,
+    clock::unix_ms,
     registry::{Entry, Txn, keys::Key, shift::lasts},
 };
 use bytes::Bytes;
@@ -38,7 +39,7 @@ impl Shifts {
         let key = Key::Shift { region, from: order.from };
         let entry = read(&**registry, &self.0.prefix.key(&key)).await?.ok_or_else(gone)?;
         let shift = v1::Shift::decode(entry.value.clone()).map_err(|_| gone())?;
-        let now = wall_ms();
+        let now = unix_ms();
         let info = self.info(&entry, now).ok_or_else(gone)?;
         if shift.id != asked.id || info.state() == ShiftState::Ended {
             return Err(gone());

@@ -8,9 +8,10 @@
 //!
 //! [`Holds`]: crate::shifts::Holds
 
-use super::{Shifts, change, loads, read, trial::Trial, wall_ms};
+use super::{Shifts, change, loads, read, trial::Trial};
 use crate::{
     audit::actor::{Actor, Deed},
+    clock::unix_ms,
     plan::ShiftSignal,
     registry::{Txn, keys::Key},
     shifts::{
@@ -147,7 +148,7 @@ impl Shifts {
                     *sum += node.rps;
                 }
             }
-            if (answer.unix_ms - wall_ms()).abs() > CLOCKS {
+            if (answer.unix_ms - unix_ms()).abs() > CLOCKS {
                 off = Some(id);
             }
         }

@@ -3,8 +3,9 @@
 //! Those whose keys stand are told from what this gateway has read; the log is read from the registry
 //! when somebody asks for it.
 
-use super::{Shifts, away, guard, wall_ms};
+use super::{Shifts, away, guard};
 use crate::{
+    clock::unix_ms,
     plan::{HeldHere, ShiftSignal},
     registry::{Entry, keys::Key, shift},
     table::Shift,
@@ -22,7 +23,7 @@ impl Shifts {
         if asked.region != 0 {
             super::routing_exactly(asked.region)?;
         }
-        let now = wall_ms();
+        let now = unix_ms();
         let mut shifts: Vec<_> =
             self.entries().into_iter().filter_map(|entry| self.info(&entry, now)).collect();
         if asked.history {

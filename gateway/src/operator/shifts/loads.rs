@@ -39,7 +39,7 @@ pub(super) fn told(operator: &Operator) -> v1::GetLoadResponse {
         gateway: operator.gateway.clone(),
         regions: regions.collect(),
         nodes: rates(&snapshot).map(|(node, rps)| v1::NodeRate { node: node.to_string(), rps }).collect(),
-        unix_ms: super::wall_ms(),
+        unix_ms: crate::clock::unix_ms(),
     }
 }
 
