@@ -24,12 +24,6 @@ const EVERY_MAX_S: u32 = 3_600;
 const TTL_S: u32 = 2 * 3_600;
 /// No shift lasts longer without somebody saying so again: 72 h.
 pub const TTL_MAX_S: u32 = 72 * 3_600;
-/// Part of its declared capacity that a target may be filled to, where the order says nothing.
-const MAX_UTILIZATION: f64 = 0.80;
-/// Points of calls that may fail beyond those that failed before, where the order says nothing.
-const ERROR_DELTA: f64 = 2.0;
-/// Times that a target's p99 may be what it was before, where the order says nothing.
-const P99_FACTOR: f64 = 2.0;
 const P99_FACTOR_MAX: f64 = 1_000.0;
 const MAX_REASON: usize = 500;
 const MAX_INCIDENT: usize = 100;
@@ -68,15 +62,16 @@ pub fn complete(order: &ShiftOrder) -> Result<ShiftOrder, Invalid> {
     }
     let ttl_s = order.ttl_s.unwrap_or(TTL_S);
     lasts("ttl_s", ttl_s)?;
-    let max_utilization = order.max_utilization.unwrap_or(MAX_UTILIZATION);
+    let guards = Guards::default();
+    let max_utilization = order.max_utilization.unwrap_or(guards.max_utilization);
     if !(max_utilization > 0.0 && max_utilization <= 1.0) {
         return invalid("max_utilization", "above 0, at most 1");
     }
-    let error_delta = order.error_delta.unwrap_or(ERROR_DELTA);
+    let error_delta = order.error_delta.unwrap_or(guards.error_delta);
     if !(0.0..=100.0).contains(&error_delta) {
         return invalid("error_delta", "0 to 100 points");
     }
-    let p99_factor = order.p99_factor.unwrap_or(P99_FACTOR);
+    let p99_factor = order.p99_factor.unwrap_or(guards.p99_factor);
     if !(1.0..=P99_FACTOR_MAX).contains(&p99_factor) {
         return invalid("p99_factor", format!("1 to {P99_FACTOR_MAX}"));
     }
@@ -163,7 +158,7 @@ pub fn check(shift: &v1::Shift, region: Code, from: &str) -> Result<Shift, Inval
     if order.region != region.get() || order.from != from {
         return invalid("order", "region and source as in the key");
     }
-    let order = complete(order)?;
+    let (order, default) = (complete(order)?, Guards::default());
     if shift.id.is_empty() {
         return invalid("id", "an id");
     }
@@ -185,9 +180,9 @@ pub fn check(shift: &v1::Shift, region: Code, from: &str) -> Result<Shift, Inval
             paused_ms: shift.revert_paused_ms.max(0),
         },
         guards: Guards {
-            max_utilization: order.max_utilization.unwrap_or(MAX_UTILIZATION),
-            error_delta: order.error_delta.unwrap_or(ERROR_DELTA),
-            p99_factor: order.p99_factor.unwrap_or(P99_FACTOR),
+            max_utilization: order.max_utilization.unwrap_or(default.max_utilization),
+            error_delta: order.error_delta.unwrap_or(default.error_delta),
+            p99_factor: order.p99_factor.unwrap_or(default.p99_factor),
             rolls_back: order.on_breach() == OnBreach::Rollback,
         },
     })

@@ -8,7 +8,7 @@
 use crate::{
     plan::{self, Inputs, Plans, Signals},
     registry::shift,
-    table::{Shift, Table},
+    table::{Guards, Shift, Table},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,8 +24,6 @@ use tonic::Status;
 /// Calls a second by region and class.
 pub(in crate::operator) type Demand = BTreeMap<Code, [f64; 4]>;
 
-/// Part of its declared capacity that a node may be filled to by a drain, a stage or a policy.
-const MAX_UTILIZATION: f64 = 0.80;
 /// The name of the guard.
 const UTILIZATION: &str = "utilization";
 /// What sums of fractions may be off by.
@@ -74,7 +72,7 @@ pub(super) fn preview(
     let nodes = loads(&table, &before, &after, order, code, &demand);
     let policy = table.policies.get(&code).and_then(|policy| policy.two_person_above);
     let two_person_above = policy.unwrap_or(default);
-    let guards = guards(&nodes, order);
+    let guards = guards(&nodes, order.max_utilization.unwrap_or(Guards::default().max_utilization));
     Ok(Preview {
         refusals: refusals(&nodes, &guards),
         guards,
@@ -170,8 +168,7 @@ fn by_node(plans: &Plans, demand: &Demand) -> BTreeMap<Arc<str>, f64> {
 }
 
 /// The utilization of every target that declares its capacity.
-fn guards(nodes: &[NodeLoad], order: &ShiftOrder) -> Vec<GuardCheck> {
-    let limit = order.max_utilization.unwrap_or(1.0);
+fn guards(nodes: &[NodeLoad], limit: f64) -> Vec<GuardCheck> {
     let judged = nodes.iter().filter(|node| node.target && node.rps_max > 0.0);
     let checks = judged.map(|node| {
         let value = node.rps_after / node.rps_max;
@@ -232,8 +229,8 @@ impl Change<'_> {
             target: rps(&is, &node.name) > rps(&was, &node.name) + EXACT,
         });
         let nodes: Vec<NodeLoad> = told.collect();
-        let guards =
-            guards(&nodes, &ShiftOrder { max_utilization: Some(MAX_UTILIZATION), ..ShiftOrder::default() });
+        // A drain, a stage and a policy meet the guards that a shift has where its order says nothing.
+        let guards = guards(&nodes, Guards::default().max_utilization);
         Effect { moves, too_much, refusals: refusals(&nodes, &guards), guards }
     }
 }
