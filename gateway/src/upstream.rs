@@ -9,19 +9,20 @@
 //! Nothing is queued here: a call that finds no connection waits for the one being opened, or fails as
 //! not sent.
 
+mod attend;
+mod tempo;
 mod watchdog;
 
 use crate::{
     health::{Doubt, Lane, State, Vitals},
     http2::{
-        self, SendStream,
-        client::{Connection, RequestHead, ResponseFuture, SendRequest},
+        SendStream,
+        client::{RequestHead, ResponseFuture, SendRequest},
     },
-    identity::{Leaf, dial::Dialer},
-    io::Io,
     telemetry,
     timer::Wheel,
 };
+use attend::connect;
 use bytes::Bytes;
 use http::HeaderValue;
 use std::{
@@ -30,13 +31,9 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use suiyue_proto::identity::files::{Shown, now};
-use tokio::{
-    net::TcpStream,
-    sync::{Notify, watch},
-    time::timeout,
-};
-use watchdog::{Pinger, Pulse, Watched};
+use tempo::{BACKOFF_MIN, Tempo, pause};
+use tokio::{sync::Notify, time::timeout};
+use watchdog::Pulse;
 
 /// Streams of a connection until the peer's own limit is known.
 const FIRST_STREAMS: usize = 100;
@@ -44,13 +41,6 @@ const FIRST_STREAMS: usize = 100;
 const MAX_LINES: usize = 16;
 /// A connection that is not open by then has failed.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// Wait after a failed connect, doubling up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A connection is replaced so long before a certificate ends.
-const AHEAD: Duration = Duration::from_secs(60);
-/// How often a connection that was given up is looked at, until its last call has ended.
-const LEFT: Duration = Duration::from_millis(250);
 /// Receive window of a stream: what a stalled caller can make us hold.
 const STREAM_WINDOW: u32 = 64 << 10;
 /// Receive window of a connection: wide, so that stalled streams do not stop the others.
@@ -378,223 +368,9 @@ async fn keep(weak: Weak<Pool>) {
     }
 }
 
-/// How soon may the next connect follow? After one that failed, and after one whose connection did not
-/// last, not at once: a peer that accepts and closes would keep us busy with nothing else.
-#[derive(Debug, Default)]
-struct Tempo {
-    /// Connects in a row that failed.
-    failures: u32,
-    /// Connections in a row that did not last.
-    losses: u32,
-    /// When a connection was opened that has not been found lost yet.
-    last: Option<Instant>,
-}
-
-impl Tempo {
-    /// The rest to take before a connect, once; `alone`: there is no other connection. None after the
-    /// first loss: it may be chance, and the next connect tells whether the node is gone.
-    fn before(&mut self, alone: bool, now: Instant) -> Option<Duration> {
-        let last = self.last.take_if(|_| alone)?;
-        if now.saturating_duration_since(last) >= BACKOFF_MAX {
-            self.losses = 0;
-            return None;
-        }
-        self.losses += 1;
-        (self.losses > 1).then(|| rest(self.losses - 2))
-    }
-
-    /// A connection is open.
-    fn opened(&mut self, now: Instant) {
-        (self.failures, self.last) = (0, Some(now));
-    }
-
-    /// The rest to take after a connect that failed.
-    fn failed(&mut self) -> Duration {
-        self.failures += 1;
-        rest(self.failures - 1)
-    }
-}
-
-/// Twice as long each time.
-fn rest(run: u32) -> Duration {
-    (BACKOFF_MIN * (1 << run.min(6))).min(BACKOFF_MAX)
-}
-
-/// Waits after a connect that failed, but not for long once a health check passed.
-async fn pause(vitals: &Vitals, backoff: Duration) {
-    let end = tokio::time::Instant::now() + backoff;
-    while tokio::time::Instant::now() < end {
-        tokio::time::sleep(BACKOFF_MIN).await;
-        if vitals.state() <= State::HalfOpen {
-            return;
-        }
-    }
-}
-
-async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
-    let socket = TcpStream::connect(&*pool.vitals.endpoint.address).await?;
-    socket.set_nodelay(true)?;
-    let (socket, terms) = match &pool.vitals.dialer {
-        None => (Io::Plain(socket), None),
-        Some(dialer) => {
-            // What we show from now on is news to the connections that are open.
-            let shown = dialer.trust().own().watch();
-            let (socket, leaf) = dialer.secure(socket).await?;
-            (Io::ToNode(Box::new(socket)), Some(Terms { dialer: dialer.clone(), leaf, shown }))
-        }
-    };
-    let config = http2::Config {
-        stream_window: STREAM_WINDOW,
-        connection_window: CONNECTION_WINDOW,
-        streams: FIRST_STREAMS as u32,
-        header_list: HEADER_LIST,
-    };
-    let pulse = Rc::<Pulse>::default();
-    let socket = Watched::new(socket, pulse.clone());
-    let (sender, connection) = http2::client::handshake(socket, config);
-    let line = Rc::new(Line {
-        limit: Cell::new(FIRST_STREAMS),
-        sender,
-        in_flight: Cell::new(0),
-        retired: Cell::new(false),
-        outdated: Cell::new(false),
-        pulse: pulse.clone(),
-        room: pool.opened.clone(),
-    });
-    pool.lines.borrow_mut().push(line.clone());
-    // Weak: the connection closes once the pool and the last call on it are gone.
-    let (pool, line) = (Rc::downgrade(pool), Rc::downgrade(&line));
-    tokio::task::spawn_local(attend(pool, line, connection, pulse, terms));
-    Ok(())
-}
-
-/// What a connection over TLS rests on.
-struct Terms {
-    dialer: Dialer,
-    /// The node's certificate.
-    leaf: Leaf,
-    /// Ours.
-    shown: watch::Receiver<Arc<Shown>>,
-}
-
-impl Terms {
-    /// Marks the line when another one should take its place; lasts until this one must end.
-    async fn hold(mut self, pool: &Weak<Pool>, line: &Weak<Line>) {
-        let ours = self.shown.borrow().leaf.not_after_unix_s;
-        let end = ours.min(self.leaf.not_after_unix_s);
-        let early = Duration::from_secs(u64::try_from(end - now()).unwrap_or(0)).saturating_sub(AHEAD);
-        let outdated = async {
-            tokio::select! {
-                changed = self.shown.changed() => if changed.is_err() { std::future::pending().await },
-                // One that was opened so late cannot be had with more time left.
-                () = tokio::time::sleep(early), if !early.is_zero() => {}
-                () = std::future::pending() => {}
-            }
-            if let (Some(pool), Some(line)) = (pool.upgrade(), line.upgrade()) {
-                line.outdated.set(true);
-                pool.wanted.notify_one();
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            () = outdated => {}
-            () = self.dialer.trust().ends(&self.leaf) => {}
-        }
-    }
-}
-
-/// Runs a connection to its end, and says what the end means.
-async fn attend(
-    pool: Weak<Pool>,
-    line: Weak<Line>,
-    connection: Connection<Watched<Io>>,
-    pulse: Rc<Pulse>,
-    terms: Option<Terms>,
-) {
-    let pinger = Pinger::new(connection.ping_pong());
-    let watched = async {
-        watchdog::stalls(pulse, pinger).await;
-        abandon(&pool, &line);
-        // Calls that must not be sent again wait here for the node to wake up.
-        while line.strong_count() > 0 {
-            tokio::time::sleep(LEFT).await;
-        }
-    };
-    let held = async {
-        match terms {
-            Some(terms) => terms.hold(&pool, &line).await,
-            None => std::future::pending().await,
-        }
-    };
-    let ended = tokio::select! {
-        ended = connection => Some(ended),
-        () = watched => None,
-        // Its certificate was revoked or has ended: calls on it are lost.
-        () = held => None,
-    };
-    // A peer that says GOAWAY without an error, or is not needed any more, is no loss.
-    let quiet = matches!(ended, Some(Ok(())) | None);
-    if let Some(line) = line.upgrade() {
-        line.retired.set(true);
-    }
-    let Some(pool) = pool.upgrade() else { return };
-    pool.lines.borrow_mut().retain(|line| !line.retired.get());
-    if !quiet {
-        pool.failed(Doubt::ConnectionLost);
-    }
-    pool.wanted.notify_one();
-}
-
-/// Nobody answers on a connection: no new calls, and those in flight that may move do so now.
-fn abandon(pool: &Weak<Pool>, line: &Weak<Line>) {
-    let (Some(pool), Some(line)) = (pool.upgrade(), line.upgrade()) else { return };
-    line.retired.set(true);
-    pool.lines.borrow_mut().retain(|line| !line.retired.get());
-    // The endpoint first: whoever moves must not come back to it.
-    pool.failed(Doubt::Stalled);
-    pool.place.wheel.expire(line.group());
-    pool.wanted.notify_one();
-}
-
 impl Line {
     /// The connection's timers: any number that no other connection has.
     fn group(&self) -> usize {
         Rc::as_ptr(&self.pulse) as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_that_do_not_last_are_opened_ever_more_slowly() {
-        let (mut tempo, mut now) = (Tempo::default(), Instant::now());
-        tempo.opened(now);
-        assert_eq!(tempo.before(true, now), None, "once may be chance");
-        let mut rests = Vec::new();
-        for _ in 0..8 {
-            assert_eq!(tempo.before(true, now), None);
-            tempo.opened(now);
-            // Closed at once.
-            let rest = tempo.before(true, now).unwrap();
-            rests.push(rest.as_millis());
-            now += rest;
-        }
-        assert_eq!(rests, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
-        assert_eq!((tempo.failed(), tempo.failed()), (BACKOFF_MIN, BACKOFF_MIN * 2));
-        // One that lasted is replaced at once, and what follows begins anew.
-        tempo.opened(now);
-        assert_eq!(tempo.before(true, now + BACKOFF_MAX), None);
-        tempo.opened(now);
-        assert_eq!(tempo.before(true, now), None);
-        assert_eq!(tempo.failed(), BACKOFF_MIN);
-    }
-
-    #[test]
-    fn another_connection_beside_a_full_one_is_opened_at_once() {
-        let (mut tempo, now) = (Tempo::default(), Instant::now());
-        tempo.opened(now);
-        assert_eq!(tempo.before(false, now), None);
     }
 }
