@@ -17,11 +17,12 @@ pub use trust::{Roll, Trust};
 
 use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
+use suiyue_proto::identity::{Usage, tls::Chain};
 
 /// Who is on the other side of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    leaf: Arc<Leaf>,
+    chain: Arc<Chain>,
 }
 
 impl Peer {
@@ -30,25 +31,30 @@ impl Peer {
     /// # Errors
     /// [`Refused`]: there is none, or it does not have the form that those of a federation have.
     pub fn of(certificates: &[CertificateDer<'_>]) -> Result<Self, Refused> {
-        let first = certificates.first().map(AsRef::as_ref).unwrap_or_default();
-        Leaf::parse(first).map(Self::from)
+        Chain::read(certificates, Usage::Client).map(Self::from)
     }
 
     /// Who it is.
     #[must_use]
     pub fn id(&self) -> &SpiffeId {
-        &self.leaf.id
+        &self.chain.leaf.id
     }
 
     /// The certificate.
     #[must_use]
     pub fn leaf(&self) -> &Leaf {
-        &self.leaf
+        &self.chain.leaf
+    }
+
+    /// The certificate, and those that came with it.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
     }
 }
 
-impl From<Leaf> for Peer {
-    fn from(leaf: Leaf) -> Self {
-        Self { leaf: Arc::new(leaf) }
+impl From<Chain> for Peer {
+    fn from(chain: Chain) -> Self {
+        Self { chain: Arc::new(chain) }
     }
 }

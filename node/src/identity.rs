@@ -12,7 +12,7 @@ use std::sync::Arc;
 use suiyue_proto::identity::files::Shown;
 use suiyue_proto::identity::signed::Kind;
 use suiyue_proto::identity::tls::{self, Expected};
-use suiyue_proto::identity::{Identity, Leaf, Refused, Subject};
+use suiyue_proto::identity::{Identity, Leaf, Refused, Subject, Usage};
 use suiyue_proto::v1;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -47,8 +47,8 @@ impl Door {
     ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Leaf)> {
         let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(socket).await?;
         let (_, session) = stream.get_ref();
-        let leaf =
-            tls::peer(session.peer_certificates(), session.alpn_protocol()).map_err(io::Error::other)?;
+        let chain = tls::peer(session.peer_certificates(), session.alpn_protocol(), Usage::Client);
+        let leaf = chain.map_err(io::Error::other)?.leaf;
         Ok((stream, leaf))
     }
 }
@@ -72,7 +72,8 @@ async fn secure(connector: &TlsConnector, uri: &Uri) -> io::Result<TlsStream<Tcp
     socket.set_nodelay(true)?;
     let stream = connector.connect(tls::no_name(), socket).await?;
     let (_, session) = stream.get_ref();
-    tls::peer(session.peer_certificates(), session.alpn_protocol()).map_err(io::Error::other)?;
+    let chain = tls::peer(session.peer_certificates(), session.alpn_protocol(), Usage::Server);
+    chain.map_err(io::Error::other)?;
     Ok(stream)
 }
 

@@ -207,10 +207,10 @@ async fn connect(vitals: &Vitals) -> Result<h2::client::SendRequest<Bytes>, Verd
     let socket = TcpStream::connect(&*vitals.endpoint.address).await.map_err(|_| Verdict::Refused)?;
     socket.set_nodelay(true).map_err(|_| Verdict::Failing)?;
     let Some(dialer) = &vitals.dialer else { return shake(socket, std::future::pending()).await };
-    let (socket, leaf) = dialer.secure(socket).await.map_err(|_| Verdict::Failing)?;
+    let (socket, chain) = dialer.secure(socket).await.map_err(|_| Verdict::Failing)?;
     let trust = dialer.trust().clone();
     // The next check opens another one, with the certificates of then.
-    shake(socket, async move { trust.ends(&leaf).await }).await
+    shake(socket, async move { trust.ends(&chain).await }).await
 }
 
 /// Begins HTTP/2; the connection lasts until the sender is dropped, or until `end`.

@@ -4,11 +4,14 @@
 //! address. [`Dialer`] belongs to one node; workers and health checks open their connections with it. Of
 //! gateways any one of the federation will do: their addresses stand in the configuration.
 
-use super::{Leaf, SpiffeId, Subject, Trust};
+use super::{SpiffeId, Subject, Trust};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use std::{io, sync::Arc};
-use suiyue_proto::identity::tls::{self, Expected};
+use suiyue_proto::identity::{
+    Usage,
+    tls::{self, Chain, Expected},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -68,17 +71,17 @@ impl Dialer {
         self.secure(socket).await.map(|(stream, _)| stream)
     }
 
-    /// Shakes hands on a connection; the certificate of the other end comes with it.
+    /// Shakes hands on a connection; the certificates of the other end come with it.
     ///
     /// Cancel safe: dropping it closes the connection.
     ///
     /// # Errors
     /// The other end is not who it should be, refuses us, or does not speak HTTP/2 by ALPN.
-    pub async fn secure(&self, socket: TcpStream) -> io::Result<(TlsStream<TcpStream>, Leaf)> {
+    pub async fn secure(&self, socket: TcpStream) -> io::Result<(TlsStream<TcpStream>, Chain)> {
         let stream = TlsConnector::from(self.config.clone()).connect(tls::no_name(), socket).await?;
         let (_, session) = stream.get_ref();
-        let leaf = tls::peer(session.peer_certificates(), session.alpn_protocol());
-        Ok((stream, leaf.map_err(|refused| io::Error::new(io::ErrorKind::InvalidData, refused))?))
+        let chain = tls::peer(session.peer_certificates(), session.alpn_protocol(), Usage::Server);
+        Ok((stream, chain.map_err(|refused| io::Error::new(io::ErrorKind::InvalidData, refused))?))
     }
 
     /// How the gateway judges certificates.

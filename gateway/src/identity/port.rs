@@ -2,8 +2,8 @@
 //!
 //! With an identity: TLS 1.3 with a certificate on either side, so that the port may be reached from
 //! elsewhere. Nodes, operators and other gateways of the federation come in, apps do not. A connection
-//! lives as long as the certificate that opened it: the moment that is revoked or expires, the connection
-//! ends, whatever goes on in it. Without an identity the port is on loopback and takes everybody.
+//! lives as long as the certificate that opened it: the moment that is revoked or expires, or nobody vouches
+//! for it any more, the connection ends, whatever goes on in it. Without an identity the port is on loopback and takes everybody.
 
 use super::{Peer, Subject, Trust, complaints::Complaints};
 use std::{
@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-use suiyue_proto::identity::tls;
+use suiyue_proto::identity::{Usage, tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -121,11 +121,11 @@ async fn secure(socket: TcpStream, door: Option<(Trust, TlsAcceptor)>) -> io::Re
     };
     let stream = acceptor.accept(socket).await?;
     let (_, session) = stream.get_ref();
-    let leaf = tls::peer(session.peer_certificates(), session.alpn_protocol());
-    let leaf = leaf.map_err(|refused| io::Error::new(io::ErrorKind::InvalidData, refused))?;
-    let peer = Peer::from(leaf);
+    let chain = tls::peer(session.peer_certificates(), session.alpn_protocol(), Usage::Client);
+    let chain = chain.map_err(|refused| io::Error::new(io::ErrorKind::InvalidData, refused))?;
+    let peer = Peer::from(chain);
     let bound = peer.clone();
-    let end = Box::pin(async move { trust.ends(bound.leaf()).await });
+    let end = Box::pin(async move { trust.ends(bound.chain()).await });
     Ok(Secured { stream: Stream::Tls(Box::new(stream)), peer: Some(peer), end, ended: false })
 }
 

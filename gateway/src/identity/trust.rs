@@ -23,7 +23,7 @@ use suiyue_proto::{
         certificate::unix_time,
         files::now,
         signed::{self, Anchor, Kind},
-        tls::{Expected, Judge},
+        tls::{Chain, Expected, Judge},
     },
     region::{self, Code},
     v1,
@@ -233,21 +233,35 @@ impl Trust {
         expiries
     }
 
-    /// Lasts until a certificate has expired or was revoked.
+    /// Lasts until a certificate has expired or was revoked, or nobody vouches for it any more: an authority
+    /// was withdrawn, or its time is over.
     ///
     /// Cancel safe.
-    pub async fn ends(&self, leaf: &Leaf) {
-        let mut roll = self.roll.subscribe();
+    pub async fn ends(&self, chain: &Chain) {
+        let (mut roll, mut own) = (self.roll.subscribe(), self.own.watch());
+        // Who vouched last, and until when they may: others need not be asked again for every news.
+        let mut vouched = None::<(Arc<Authorities>, i64)>;
         loop {
-            let left_s = leaf.not_after_unix_s - now();
-            if left_s <= 0 || roll.borrow_and_update().is_revoked(leaf) {
+            roll.mark_unchanged();
+            own.mark_unchanged();
+            let unix_s = now();
+            if chain.leaf.not_after_unix_s <= unix_s || self.is_revoked(&chain.leaf) {
                 return;
             }
-            let left = Duration::from_secs(u64::try_from(left_s).unwrap_or(0)).min(LOOK);
+            let Some(authorities) = self.authorities(&chain.leaf.id) else { return };
+            let same = vouched.take().filter(|(by, turn)| unix_s < *turn && by.is_same(&authorities));
+            let turn = match same {
+                Some((_, turn)) => turn,
+                None if chain.verify(&authorities, unix_s).is_err() => return,
+                None => authorities.turns_after(unix_s),
+            };
+            vouched = Some((authorities, turn));
+            let left_s = u64::try_from(chain.leaf.not_after_unix_s.min(turn) - unix_s).unwrap_or(0);
             tokio::select! {
-                () = tokio::time::sleep(left) => {}
-                // The sender lives as long as we do.
+                () = tokio::time::sleep(Duration::from_secs(left_s).min(LOOK)) => {}
+                // The senders live as long as we do.
                 _ = roll.changed() => {}
+                _ = own.changed() => {}
             }
         }
     }

@@ -468,7 +468,7 @@ impl Session {
 /// Lasts until the certificate of a node that has one does not hold any more.
 async fn certificate_ends(trust: Option<Trust>, peer: Option<Peer>) {
     match (&trust, &peer) {
-        (Some(trust), Some(peer)) => trust.ends(peer.leaf()).await,
+        (Some(trust), Some(peer)) => trust.ends(peer.chain()).await,
         _ => std::future::pending().await,
     }
 }

@@ -5,7 +5,7 @@ use super::{CONNECTION_WINDOW, FIRST_STREAMS, HEADER_LIST, Line, Pool, STREAM_WI
 use crate::{
     health::Doubt,
     http2::{self, client::Connection},
-    identity::{Leaf, dial::Dialer},
+    identity::dial::Dialer,
     io::Io,
 };
 use std::{
@@ -14,7 +14,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use suiyue_proto::identity::files::{Shown, now};
+use suiyue_proto::identity::{
+    files::{Shown, now},
+    tls::Chain,
+};
 use tokio::{net::TcpStream, sync::watch};
 
 /// A connection is replaced so long before a certificate ends.
@@ -31,8 +34,8 @@ pub(super) async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
         Some(dialer) => {
             // What we show from now on is news to the connections that are open.
             let shown = dialer.trust().own().watch();
-            let (socket, leaf) = dialer.secure(socket).await?;
-            (Io::ToNode(Box::new(socket)), Some(Terms { dialer: dialer.clone(), leaf, shown }))
+            let (socket, chain) = dialer.secure(socket).await?;
+            (Io::ToNode(Box::new(socket)), Some(Terms { dialer: dialer.clone(), chain, shown }))
         }
     };
     let config = http2::Config {
@@ -63,8 +66,8 @@ pub(super) async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
 /// What a connection over TLS rests on.
 struct Terms {
     dialer: Dialer,
-    /// The node's certificate.
-    leaf: Leaf,
+    /// The node's certificates.
+    chain: Chain,
     /// Ours.
     shown: watch::Receiver<Arc<Shown>>,
 }
@@ -73,7 +76,7 @@ impl Terms {
     /// Marks the line when another one should take its place; lasts until this one must end.
     async fn hold(mut self, pool: &Weak<Pool>, line: &Weak<Line>) {
         let ours = self.shown.borrow().leaf.not_after_unix_s;
-        let end = ours.min(self.leaf.not_after_unix_s);
+        let end = ours.min(self.chain.leaf.not_after_unix_s);
         let early = Duration::from_secs(u64::try_from(end - now()).unwrap_or(0)).saturating_sub(AHEAD);
         let outdated = async {
             tokio::select! {
@@ -90,7 +93,7 @@ impl Terms {
         };
         tokio::select! {
             () = outdated => {}
-            () = self.dialer.trust().ends(&self.leaf) => {}
+            () = self.dialer.trust().ends(&self.chain) => {}
         }
     }
 }
@@ -121,7 +124,7 @@ async fn attend(
     let ended = tokio::select! {
         ended = connection => Some(ended),
         () = watched => None,
-        // Its certificate was revoked or has ended: calls on it are lost.
+        // Its certificate was revoked or has ended, or nobody vouches for it: calls on it are lost.
         () = held => None,
     };
     // A peer that says GOAWAY without an error, or is not needed any more, is no loss.

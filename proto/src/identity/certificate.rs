@@ -256,6 +256,12 @@ impl Authorities {
         Self::new(certificates.iter().map(AsRef::as_ref))
     }
 
+    /// They are the same certificates, in the same order.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.each.iter().map(|one| &one.cert).eq(other.each.iter().map(|one| &one.cert))
+    }
+
     /// When the first of them ends, in seconds since 1970-01-01 UTC.
     #[must_use]
     pub fn first_end(&self) -> i64 {

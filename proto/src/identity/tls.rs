@@ -4,7 +4,10 @@
 //! Nothing is resumed: a resumed session would skip the check of the certificate, and with it a
 //! revocation. The name of the host means nothing, because the id says who it is.
 
-use super::{Authorities, Identity, Leaf, Refused, SpiffeId, Usage, certificate::provider};
+use super::{
+    Authorities, Identity, Leaf, Refused, SpiffeId, Usage,
+    certificate::{provider, unix_time},
+};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
     ServerConfig, SignatureScheme,
@@ -216,16 +219,48 @@ pub fn client(own: &Identity, judge: Arc<dyn Judge>, expected: Expected) -> Arc<
     Arc::new(config)
 }
 
-/// The certificate that the other side of a connection has shown and that was taken, and the protocol
-/// that was agreed on.
+/// The certificates that the other side of a connection has shown and that were taken, its own first.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// Its own, as we read it.
+    pub leaf: Leaf,
+    certificates: Vec<CertificateDer<'static>>,
+    usage: Usage,
+}
+
+impl Chain {
+    /// Of somebody who calls, or is called.
+    ///
+    /// # Errors
+    /// [`Refused`]: there is none, or it does not have the form that every one of a federation has.
+    pub fn read(certificates: &[CertificateDer<'_>], usage: Usage) -> Result<Self, Refused> {
+        let leaf = Leaf::parse(certificates.first().map(AsRef::as_ref).unwrap_or_default())?;
+        let certificates = certificates.iter().map(|der| der.clone().into_owned()).collect();
+        Ok(Self { leaf, certificates, usage })
+    }
+
+    /// One of these authorities vouches for it at this instant, in seconds since 1970-01-01 UTC.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn verify(&self, authorities: &Authorities, unix_s: i64) -> Result<(), Refused> {
+        authorities.verify(&self.certificates, self.usage, unix_time(unix_s)).map(drop)
+    }
+}
+
+/// What the other side of a connection has shown and that was taken, where HTTP/2 was agreed on.
 ///
 /// # Errors
 /// [`Refused`]: none was shown, or the other side does not speak HTTP/2 by ALPN.
-pub fn peer(certificates: Option<&[CertificateDer<'_>]>, alpn: Option<&[u8]>) -> Result<Leaf, Refused> {
+pub fn peer(
+    certificates: Option<&[CertificateDer<'_>]>,
+    alpn: Option<&[u8]>,
+    usage: Usage,
+) -> Result<Chain, Refused> {
     if alpn != Some(ALPN) {
         return Err(Refused::Unreadable("the other side does not say by ALPN that it speaks h2".to_owned()));
     }
-    Leaf::parse(certificates.and_then(<[_]>::first).map(AsRef::as_ref).unwrap_or_default())
+    Chain::read(certificates.unwrap_or_default(), usage)
 }
 
 /// For a handshake: names mean nothing here.

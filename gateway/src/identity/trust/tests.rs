@@ -27,15 +27,25 @@ impl Realm {
 
     /// A certificate that is valid around [`NOW`] and now, but for one change.
     pub(crate) fn issue(&self, uri: &str, change: impl FnOnce(&mut Order)) -> Issued {
-        let mut order = Order {
+        let mut order = self.order(uri);
+        change(&mut order);
+        self.authority.issue(&order).unwrap()
+    }
+
+    /// A certificate as anybody's authority may issue it.
+    pub(crate) fn order(&self, uri: &str) -> Order {
+        Order {
             uris: vec![uri.to_owned()],
             hosts: Vec::new(),
             uses: vec![Usage::Client, Usage::Server],
             not_before_unix_s: 1_000_000_000,
             not_after_unix_s: END,
-        };
-        change(&mut order);
-        self.authority.issue(&order).unwrap()
+        }
+    }
+
+    /// Another authority stands in the bundle from now on.
+    pub(crate) fn believe(&self, cert: &str) {
+        fs::write(self.dir.path().join("trust"), cert).unwrap();
     }
 
     pub(crate) fn node(&self, region: u32, name: &str) -> Signer {
@@ -107,7 +117,7 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    fn of(issued: &Issued) -> Self {
+    pub(crate) fn of(issued: &Issued) -> Self {
         use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
         use suiyue_proto::identity::certificate::{chain_from_pem, provider};
         let chain = chain_from_pem(issued.cert.as_bytes()).unwrap();
@@ -121,6 +131,11 @@ impl Signer {
 
     pub(crate) fn leaf(&self) -> Leaf {
         Leaf::parse(&self.key.cert[0]).unwrap()
+    }
+
+    /// As whoever calls with it.
+    pub(crate) fn peer(&self) -> crate::identity::Peer {
+        crate::identity::Peer::of(&self.key.cert).unwrap()
     }
 
     pub(crate) fn sign(&self, kind: Kind, message: &impl prost::Message) -> v1::SignedRecord {
@@ -187,27 +202,69 @@ async fn an_open_connection_ends_when_its_certificate_does_not_hold_any_more() {
         let province = Province::read(&realm.anchor.public(), FEDERATION, code(440_000), record).unwrap();
         Arc::new(Roll::new([(code(440_000), Arc::new(province))].into()))
     };
-    let (suikang, yuekang) = (realm.node(440_100, "suikang").leaf(), realm.node(440_000, "yuekang").leaf());
+    let (suikang, yuekang) = (realm.node(440_100, "suikang").peer(), realm.node(440_000, "yuekang").peer());
     for by_serial in [false, true] {
         trust.publish(read(&realm.record(|_| {})));
-        let (waiting, other) = (trust.ends(&suikang), trust.ends(&yuekang));
+        let (waiting, other) = (trust.ends(suikang.chain()), trust.ends(yuekang.chain()));
         tokio::pin!(waiting, other);
         assert!(futures_util::poll!(&mut waiting).is_pending());
         assert!(futures_util::poll!(&mut other).is_pending());
         trust.publish(read(&realm.record(|record| {
             record.serial = 2;
             if by_serial {
-                record.revoked_serials.push(suikang.serial.clone());
+                record.revoked_serials.push(suikang.leaf().serial.clone());
             } else {
-                record.revoked_ids.push(suikang.id.to_string());
+                record.revoked_ids.push(suikang.id().to_string());
             }
         })));
         waiting.await;
         assert!(futures_util::poll!(&mut other).is_pending());
-        assert!(trust.is_revoked(&suikang) && !trust.is_revoked(&yuekang));
+        assert!(trust.is_revoked(suikang.leaf()) && !trust.is_revoked(yuekang.leaf()));
     }
-    let expired = realm.signer("spiffe://lingnan/app/a", |order| order.not_after_unix_s = now() - 1).leaf();
-    trust.ends(&expired).await;
+    let expired = realm.signer("spiffe://lingnan/app/a", |order| order.not_after_unix_s = now() - 1).peer();
+    trust.ends(expired.chain()).await;
+}
+
+#[tokio::test]
+async fn an_open_connection_ends_when_nobody_vouches_for_it_any_more() {
+    let realm = Realm::new();
+    let (trust, read) = (realm.trust(), |record: &[u8]| {
+        let province = Province::read(&realm.anchor.public(), FEDERATION, code(440_000), record).unwrap();
+        Arc::new(Roll::new([(code(440_000), Arc::new(province))].into()))
+    });
+    let suikang = realm.node(440_100, "suikang").peer();
+    let (other, _) = Authority::new("Guangdong, next", 0, END + 1).unwrap();
+    let both = vec![realm.authority.der().to_vec().into(), other.der().to_vec().into()];
+    let with = |serial, authorities: Vec<bytes::Bytes>| {
+        read(&realm.record(|record| (record.serial, record.authorities) = (serial, authorities)))
+    };
+    trust.publish(with(1, both[..1].to_vec()));
+    let mut waiting = std::pin::pin!(trust.ends(suikang.chain()));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    // Another one joins it: that ends nothing. Then the one that vouched is withdrawn.
+    trust.publish(with(2, both.clone()));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    trust.publish(with(3, both[1..].to_vec()));
+    waiting.await;
+    // Of gateways and operators the bundle says who vouches.
+    let gateway = realm.signer("spiffe://lingnan/gateway/gw-2", |_| {}).peer();
+    let mut waiting = std::pin::pin!(trust.ends(gateway.chain()));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    realm.believe(other.cert());
+    trust.own().reload().unwrap();
+    waiting.await;
+}
+
+#[tokio::test]
+async fn an_open_connection_ends_with_the_time_of_the_authority_that_vouches_for_it() {
+    let realm = Realm::new();
+    let (old, _) = Authority::new("Guangdong, old", 0, now() - 1).unwrap();
+    let issued = old.issue(&realm.order("spiffe://lingnan/region/440100/node/suikang")).unwrap();
+    let trust = realm.trust();
+    let record = realm.record(|record| record.authorities.push(old.der().to_vec().into()));
+    let province = Province::read(&realm.anchor.public(), FEDERATION, code(440_000), &record).unwrap();
+    trust.publish(Arc::new(Roll::new([(code(440_000), Arc::new(province))].into())));
+    trust.ends(Signer::of(&issued).peer().chain()).await;
 }
 
 #[test]

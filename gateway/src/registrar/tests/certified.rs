@@ -14,8 +14,7 @@ const KEYS: &str = "/suiyue/v1/nodes/440100/suikang/keys";
 async fn gateway(realm: &Realm, registry: &Arc<Embedded>, peer: &Signer) -> Gateway {
     put_record(registry, realm.record(|_| {})).await;
     let trust = realm.trust();
-    let gateway =
-        Gateway::facing("gw-1", registry, registry.clone(), Some((trust.clone(), Peer::from(peer.leaf()))));
+    let gateway = Gateway::facing("gw-1", registry, registry.clone(), Some((trust.clone(), peer.peer())));
     let mut tables = gateway.tables.clone();
     tables.wait_for(|_| !trust.roll().provinces().is_empty()).await.unwrap();
     gateway

@@ -83,7 +83,7 @@ async fn a_table_is_given_to_no_node() {
     let answering = Answering { followed, prefix: Prefix::default() };
     let asked = async |uri: &str| {
         let mut request = Request::new(CopyRegistryRequest { prefix: Prefix::default().root() });
-        request.extensions_mut().insert(Peer::from(realm.signer(uri, |_| {}).leaf()));
+        request.extensions_mut().insert(realm.signer(uri, |_| {}).peer());
         answering.copy_registry(request).await.map(drop).map_err(|status| Reason::of(&status))
     };
     assert_eq!(asked("spiffe://lingnan/gateway/gw-2").await, Ok(()));

@@ -75,10 +75,11 @@ fn shake(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Result<(Leaf, 
         judged.map_err(|e| format!("server: {e}"))?;
         client.process_new_packets().map_err(|e| format!("client: {e}"))?;
     }
-    let seen = |certs, alpn| peer(certs, alpn).map_err(|e| e.to_string());
+    let seen =
+        |certs, alpn, usage| peer(certs, alpn, usage).map(|chain| chain.leaf).map_err(|e| e.to_string());
     Ok((
-        seen(client.peer_certificates(), client.alpn_protocol())?,
-        seen(server.peer_certificates(), server.alpn_protocol())?,
+        seen(client.peer_certificates(), client.alpn_protocol(), Usage::Server)?,
+        seen(server.peer_certificates(), server.alpn_protocol(), Usage::Client)?,
     ))
 }
 
