@@ -228,7 +228,8 @@ fn one_update(books: &mut Books, fold: &mut Fold, revision: i64) {
     let (mut taken, mut folded) = (Vec::new(), Vec::new());
     for number in 0..20_i64 {
         let (key, value) = live(7, 7, 2 + number);
-        let entry = Entry { key, value, mod_revision: revision + 1 + number, lease: 1 };
+        let at = revision + 1 + number;
+        let entry = Entry { key, value, created: at, mod_revision: at, lease: 1 };
         let start = Instant::now();
         let now = tokio::time::Instant::now();
         books.take(revision + 1 + number, vec![Change::Put(entry)], &[], now).unwrap();

@@ -38,6 +38,8 @@ pub struct Entry {
     pub key: String,
     /// Value, protobuf.
     pub value: bytes::Bytes,
+    /// Revision at which the key was made; its later changes leave that as it is. 0: before anybody counted.
+    pub created: i64,
     /// Revision of its last change.
     pub mod_revision: i64,
     /// Lease that it hangs on; 0: none.

@@ -50,6 +50,8 @@ pub struct Table {
     pub stale: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Nodes by name: names are unique in the federation.
     pub nodes: BTreeMap<Arc<str>, Arc<Node>>,
+    /// Regions of the nodes that names of the registry belong to, also of nodes that cannot be used now.
+    pub names: BTreeMap<Arc<str>, Code>,
     /// Policies by region; a region without one has no peers.
     pub policies: BTreeMap<Code, Policy>,
     /// What apps may call. The same one as long as no grant changes.

@@ -149,10 +149,10 @@ fn check_endpoint(
 
 /// What the federation already has: names and methods of others cannot be taken.
 fn check_against(table: &Table, checked: &Checked) -> Result<(), Status> {
-    if let Some(node) = table.nodes.get(&checked.name)
-        && (node.region != checked.region || node.is_static)
-    {
-        return Err(Reason::NodeNameTaken.with(&[("region", &node.region.to_string())]));
+    let fixed = table.nodes.get(&checked.name).filter(|node| node.is_static).map(|node| node.region);
+    let given = table.names.get(&checked.name).copied().filter(|region| *region != checked.region);
+    if let Some(region) = fixed.or(given) {
+        return Err(name_taken(region));
     }
     for method in &checked.methods {
         let path = method.path.as_str();
@@ -165,6 +165,11 @@ fn check_against(table: &Table, checked: &Checked) -> Result<(), Status> {
         }
     }
     Ok(())
+}
+
+/// Another region's node has the name.
+pub(super) fn name_taken(region: Code) -> Status {
+    Reason::NodeNameTaken.with(&[("region", &region.to_string())])
 }
 
 fn refused(invalid: &Invalid) -> Status {

@@ -230,7 +230,13 @@ mod tests {
     use super::*;
 
     fn entry(value: &impl prost::Message) -> Entry {
-        Entry { key: String::new(), value: value.encode_to_vec().into(), mod_revision: 1, lease: 0 }
+        Entry {
+            key: String::new(),
+            value: value.encode_to_vec().into(),
+            created: 1,
+            mod_revision: 1,
+            lease: 0,
+        }
     }
 
     fn key(id: u8, not_after_unix_s: i64) -> VerifyingKey {

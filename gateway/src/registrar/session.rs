@@ -6,7 +6,7 @@
 
 use super::{
     Shared,
-    admission::Admitted,
+    admission::{Admitted, name_taken},
     holders::{Holder, Since},
     pace::Pace,
     record::{self, Missing, Place, Written},
@@ -20,6 +20,7 @@ use crate::{
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use suiyue_proto::{
     reason::Reason,
+    region::Code,
     v1::{
         Farewell, LiveEndpoint, RegionReady, RegisterRequest, RegisterResponse, Report, Welcome,
         register_request, register_response::Message,
@@ -298,11 +299,7 @@ impl Session {
                 }
                 Ok(()) = tables.changed() => {
                     let table = tables.borrow_and_update().clone();
-                    match self.seen_in(&table) {
-                        Seen::Another => Err(End::Superseded),
-                        Seen::Stale if self.may_restate(&table) => self.restate().await,
-                        Seen::Ours | Seen::Nothing | Seen::Stale => Ok(()),
-                    }
+                    self.look_at(&table).await
                 }
                 () = sleep_until(heard + shared.settings.heartbeat * MISSED) => Err(End::Broken),
                 () = self.answers.closed() => Err(End::Broken),
@@ -373,6 +370,16 @@ impl Session {
         }
     }
 
+    /// There is a new table.
+    async fn look_at(&mut self, table: &Table) -> Result<(), End> {
+        match self.seen_in(table) {
+            Seen::Another => Err(End::Superseded),
+            Seen::NameOf(region) => Err(End::Refused(Box::new(name_taken(region)))),
+            Seen::Stale if self.may_restate(table) => self.restate().await,
+            Seen::Ours | Seen::Nothing | Seen::Stale => Ok(()),
+        }
+    }
+
     /// Not more often than the registry needs to tell of the last time.
     fn may_restate(&mut self, table: &Table) -> bool {
         let new = std::mem::replace(&mut self.history, table.histories) != table.histories;
@@ -387,6 +394,10 @@ impl Session {
         }
         if table.revision < self.mod_revision {
             return Seen::Ours;
+        }
+        let owner = table.names.get(&self.names.0).copied();
+        if let Some(owner) = owner.filter(|owner| *owner != self.admitted.checked.region) {
+            return Seen::NameOf(owner);
         }
         let node = table.nodes.get(self.admitted.manifest.node.as_str());
         let endpoint =
@@ -478,6 +489,8 @@ async fn certificate_ends(trust: Option<Trust>, peer: Option<Peer>) {
 enum Seen {
     Ours,
     Another,
+    /// A node of that region was made at another gateway at the same time, and was first.
+    NameOf(Code),
     Nothing,
     /// The registry has lost it, or may have: the table holds it.
     Stale,

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn entry(key: &str, value: &str) -> Entry {
-        Entry { key: key.to_owned(), value: value.to_owned().into(), mod_revision: 1, lease: 0 }
+        Entry { key: key.to_owned(), value: value.to_owned().into(), created: 1, mod_revision: 1, lease: 0 }
     }
 
     #[test]

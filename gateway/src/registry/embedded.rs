@@ -199,8 +199,14 @@ impl Store {
             if let Some(lease) = self.leases.get_mut(lease) {
                 lease.keys.insert(key.clone());
             }
-            let entry =
-                Entry { key: key.clone(), value: value.clone(), mod_revision: self.revision, lease: *lease };
+            let created = self.entries.get(key).map_or(self.revision, |entry| entry.created);
+            let entry = Entry {
+                key: key.clone(),
+                value: value.clone(),
+                created,
+                mod_revision: self.revision,
+                lease: *lease,
+            };
             self.entries.insert(key.clone(), entry.clone());
             self.remember(Change::Put(entry));
         }

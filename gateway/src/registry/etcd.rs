@@ -224,6 +224,7 @@ fn entry(kv: &KeyValue) -> Entry {
     Entry {
         key: String::from_utf8_lossy(kv.key()).into_owned(),
         value: bytes::Bytes::copy_from_slice(kv.value()),
+        created: kv.create_revision(),
         mod_revision: kv.mod_revision(),
         lease: kv.lease(),
     }

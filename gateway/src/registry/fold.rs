@@ -5,10 +5,11 @@
 //! reason and disturbs nothing else: there is no error here. With an anchor in the configuration only what
 //! is signed comes here at all (`registry/notary.rs`). (An operator's order that is not understood
 //! suspends its node.) When two entries contradict each other
-//! the one that every gateway finds first wins: a name belongs to the first region by key, a foreign
-//! method to the spec that was written first.
+//! the older one wins, and every gateway finds the same: a name belongs to the node whose spec was made
+//! first (`names`), a foreign method to the spec that was made first.
 
 mod apps;
+pub(super) mod names;
 
 use super::{
     Entry,
@@ -22,6 +23,7 @@ use crate::table::{
     CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Shift, Source, Stage, Table,
 };
 use apps::Apps;
+use names::Names;
 use prost::Message;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -115,14 +117,15 @@ impl Fold {
 
     /// The same at another instant, in seconds since 1970-01-01 UTC: certificates have their time.
     pub fn table_at(&mut self, entries: &Entries, revision: i64, unix_s: i64) -> Table {
-        let Some(notary) = &mut self.notary else { return self.fold(entries, revision) };
+        let Some(notary) = &mut self.notary else { return self.fold(entries, None, revision) };
         let passed = notary.judge(&self.prefix, entries, unix_s);
-        let mut table = self.fold(&passed.entries, revision);
+        let mut table = self.fold(&passed.entries, Some(passed.names), revision);
         table.quarantined.extend(passed.quarantined);
         table
     }
 
-    fn fold(&mut self, entries: &Entries, revision: i64) -> Table {
+    /// `names`: whose they are, where more specs stand in the registry than the entries show.
+    fn fold(&mut self, entries: &Entries, names: Option<Names>, revision: i64) -> Table {
         let mut table = Table { source: self.source, revision, ..self.base.clone() };
         for own in &self.own {
             table.methods.insert(own.path.as_str().into(), own.clone());
@@ -131,7 +134,9 @@ impl Fold {
         self.apps.fold(&apps);
         table.apps = self.apps.grants.clone();
         table.quarantined.extend(self.apps.quarantined.iter().cloned());
-        let drafts = self.drafts(groups, &mut table);
+        let names = names.unwrap_or_else(|| names_of(&groups));
+        let drafts = self.drafts(groups, &names, &mut table);
+        table.names = names.into_owners();
         let drafts = claim_methods(drafts, &mut table);
         for draft in &drafts {
             let node = assemble(draft, self.trust.as_ref(), &mut table);
@@ -183,9 +188,8 @@ impl Fold {
         (groups, intents, apps)
     }
 
-    /// Nodes whose spec can be used; of two with one name the first by key.
-    fn drafts<'a>(&mut self, groups: Groups<'a>, table: &mut Table) -> Vec<Draft<'a>> {
-        let mut names = BTreeMap::<String, Code>::new();
+    /// Nodes whose spec can be used, and whose name is theirs.
+    fn drafts<'a>(&mut self, groups: Groups<'a>, names: &Names, table: &mut Table) -> Vec<Draft<'a>> {
         let mut drafts = Vec::with_capacity(groups.len());
         let mut checked = Memo::with_capacity(groups.len());
         for ((region, name), parts) in groups {
@@ -198,18 +202,17 @@ impl Fold {
                 _ => read_spec(&spec.value, region, &name, &self.own).map(Arc::new),
             };
             checked.insert(spec.key.clone(), (spec.mod_revision, result.clone()));
-            let result = result.and_then(|manifest| match names.get(&name) {
+            let result = result.and_then(|manifest| match names.owner(&name) {
                 _ if self.base.nodes.contains_key(name.as_str()) => {
                     Err("the configuration has a node of this name".to_owned())
                 }
-                Some(taken) => Err(format!("the name belongs to a node of region {taken}")),
-                None => Ok(manifest),
+                Some(owner) if owner != region => {
+                    Err(format!("the name belongs to a node of region {owner}, whose spec was made before"))
+                }
+                _ => Ok(manifest),
             });
             match result {
-                Ok(manifest) => {
-                    names.insert(name, region);
-                    drafts.push(Draft { manifest, spec, parts });
-                }
+                Ok(manifest) => drafts.push(Draft { manifest, spec, parts }),
                 Err(reason) => {
                     quarantine(table, spec, reason);
                     discard(table, &parts, "its node's spec cannot be used");
@@ -222,10 +225,21 @@ impl Fold {
     }
 }
 
-/// Takes the foreign methods in the order in which the specs were written, so that a newcomer cannot
-/// change how a method of an older node is treated.
+fn names_of(groups: &Groups<'_>) -> Names {
+    let mut names = Names::default();
+    for ((region, name), parts) in groups {
+        if let Some(spec) = parts.spec {
+            names.note(*region, name, spec);
+        }
+    }
+    names
+}
+
+/// Takes the foreign methods in the order in which the specs were made, so that a newcomer cannot change
+/// how a method of an older node is treated, also not by waiting until that is written again.
 fn claim_methods<'a>(mut drafts: Vec<Draft<'a>>, table: &mut Table) -> Vec<Draft<'a>> {
-    drafts.sort_by(|a, b| (a.spec.mod_revision, &a.spec.key).cmp(&(b.spec.mod_revision, &b.spec.key)));
+    let age = |draft: &Draft<'a>| (draft.spec.created, draft.spec.mod_revision, &draft.spec.key);
+    drafts.sort_by(|a, b| age(a).cmp(&age(b)));
     let mut usable = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let other = |method: &&Arc<Method>| {

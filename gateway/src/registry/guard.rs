@@ -229,7 +229,9 @@ impl Guard {
                 Some(new) => new.value == old.value || (is_live(&self.prefix, key) && is_later(new, old)),
             };
             if !better {
-                let held = Held { entry: old.clone(), cause: Cause::Restored, since: now, until };
+                // It was there before anything that the new history counts.
+                let entry = Entry { created: 0, ..old.clone() };
+                let held = Held { entry, cause: Cause::Restored, since: now, until };
                 self.held.insert(key.clone(), held);
             }
         }

@@ -180,7 +180,8 @@ impl LastKnownGood {
 /// One entry of a copy.
 pub(super) fn saved_entry(entry: &Entry, held: bool) -> v1::SavedEntry {
     let (key, value) = (entry.key.clone(), entry.value.clone());
-    v1::SavedEntry { key, value, mod_revision: entry.mod_revision, lease: entry.lease, held }
+    let (create_revision, mod_revision, lease) = (entry.created, entry.mod_revision, entry.lease);
+    v1::SavedEntry { key, value, mod_revision, lease, held, create_revision }
 }
 
 /// The copy that these messages make.
@@ -188,8 +189,8 @@ pub(super) fn from_saved(head: &v1::RegistrySnapshot, saved: Vec<v1::SavedEntry>
     let (mut entries, mut held) = (Entries::new(), Entries::new());
     for one in saved {
         let into = if one.held { &mut held } else { &mut entries };
-        let (mod_revision, lease) = (one.mod_revision, one.lease);
-        into.insert(one.key.clone(), Entry { key: one.key, value: one.value, mod_revision, lease });
+        let (created, mod_revision, lease) = (one.create_revision, one.mod_revision, one.lease);
+        into.insert(one.key.clone(), Entry { key: one.key, value: one.value, created, mod_revision, lease });
     }
     let (cluster, revision, unix_ms) = (head.cluster_id, head.revision, head.saved_unix_ms);
     Saved { cluster, revision, unix_ms, entries, held }
@@ -249,6 +250,7 @@ mod tests {
         let entry = |key: &str| Entry {
             key: key.to_owned(),
             value: "value".into(),
+            created: 5,
             mod_revision: 7,
             lease: i64::from(u32::MAX),
         };

@@ -20,7 +20,7 @@ pub(crate) use checks::MAX_DECLARATIONS;
 
 use super::{
     Entry,
-    fold::Entries,
+    fold::{Entries, names::Names},
     keys::{Key, Part, Prefix},
 };
 use crate::{
@@ -82,6 +82,8 @@ struct Vouched {
 pub(super) struct Passed {
     /// Entries that the fold may read; what is signed in them stands in them without signature.
     pub(super) entries: Entries,
+    /// Whose the names are, by all specs: also by those that do not hold now.
+    pub(super) names: Names,
     /// What did not hold.
     pub(super) quarantined: Vec<Quarantined>,
 }
@@ -122,13 +124,16 @@ impl Notary {
     /// Judges all entries at an instant.
     pub(super) fn judge(&mut self, prefix: &Prefix, entries: &Entries, unix_s: i64) -> Passed {
         (self.now, self.due) = (unix_s, i64::MAX);
-        let mut passed = Passed { entries: Entries::new(), quarantined: Vec::new() };
+        let mut passed = Passed { entries: Entries::new(), names: Names::default(), quarantined: Vec::new() };
         let mut signed = Vec::new();
         let mut trusts = BTreeMap::new();
         for entry in entries.values() {
             match prefix.parse(&entry.key) {
                 Ok(Key::Trust(code)) => drop(trusts.insert(code, entry)),
                 Ok(Key::Node { region, node, part }) if part.is_signed() => {
+                    if part == Part::Spec {
+                        passed.names.note(region, &node, entry);
+                    }
                     signed.push((region, node, part, entry));
                 }
                 _ => drop(passed.entries.insert(entry.key.clone(), entry.clone())),

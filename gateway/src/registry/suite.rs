@@ -62,10 +62,14 @@ async fn writes_are_compare_and_swap(registry: &dyn Registry, root: &str) {
     let key = format!("{root}x");
     let first = written(registry, put(&key, "1", 0, 0)).await;
     let entries = refused(registry, put(&key, "2", 0, 0)).await;
-    let expected = Entry { key: key.clone(), value: "1".into(), mod_revision: first, lease: 0 };
+    let expected =
+        Entry { key: key.clone(), value: "1".into(), created: first, mod_revision: first, lease: 0 };
     assert_eq!(entries, [expected]);
     let second = written(registry, put(&key, "2", first, 0)).await;
     assert!(second > first);
+    // What was written over was made when it was made first.
+    let listed = registry.list(&key).await.unwrap().entries;
+    assert_eq!((listed[0].created, listed[0].mod_revision), (first, second));
     assert_eq!(refused(registry, delete(&key, first)).await[0].mod_revision, second);
     written(registry, delete(&key, second)).await;
     assert_eq!(refused(registry, put(&key, "3", second, 0)).await, []);
@@ -92,7 +96,7 @@ async fn a_watch_misses_nothing(registry: &dyn Registry, root: &str) {
     // What was written before the watch began comes too.
     let mut updates = registry.watch(root, start).await.unwrap();
     let (revision, changes) = next(&mut updates).await;
-    let entry = Entry { key: a.clone(), value: "1".into(), mod_revision: first, lease: 0 };
+    let entry = Entry { key: a.clone(), value: "1".into(), created: first, mod_revision: first, lease: 0 };
     assert_eq!((revision, changes), (first, vec![Change::Put(entry)]));
     // Elsewhere: not heard of.
     written(registry, put(&format!("/not{root}"), "1", 0, 0)).await;

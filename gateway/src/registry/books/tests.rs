@@ -6,7 +6,7 @@ use crate::registry::guard::Cause;
 const POLICY: &str = "/suiyue/v1/regions/440100";
 
 fn entry(key: &str, value: &str, mod_revision: i64) -> Entry {
-    Entry { key: key.to_owned(), value: value.to_owned().into(), mod_revision, lease: 0 }
+    Entry { key: key.to_owned(), value: value.to_owned().into(), created: 0, mod_revision, lease: 0 }
 }
 
 fn listing(revision: i64, entries: &[Entry]) -> Listing {

@@ -10,8 +10,13 @@ impl Store {
     fn raw(mut self, key: &str, value: impl Into<bytes::Bytes>) -> Self {
         let key = format!("/suiyue/v1/{key}");
         let mod_revision = self.0.len() as i64 + 2;
-        self.0.insert(key.clone(), Entry { key, value: value.into(), mod_revision, lease: 0 });
+        self.at(key, value, mod_revision);
         self
+    }
+
+    fn at(&mut self, key: String, value: impl Into<bytes::Bytes>, mod_revision: i64) {
+        let created = self.0.get(&key).map_or(mod_revision, |entry| entry.created);
+        self.0.insert(key.clone(), Entry { key, value: value.into(), created, mod_revision, lease: 0 });
     }
 
     fn put(self, key: &str, value: &impl Message) -> Self {
@@ -209,10 +214,18 @@ fn an_order_that_is_not_understood_suspends_and_its_drains_hold() {
 }
 
 #[test]
-fn a_name_belongs_to_the_first_region() {
+fn a_name_belongs_to_the_node_that_was_made_first_whatever_it_writes_later() {
+    let taken = [("nodes/440100/kang/spec", "belongs to a node of region 610100")];
     let store = Store::default().node(610_100, "kang").node(440_100, "kang");
-    let table = check(&store, &["kang"], &[("nodes/610100/kang/spec", "belongs to a node of region 440100")]);
-    assert_eq!(table.nodes["kang"].region, code(440_100));
+    assert_eq!(check(&store, &["kang"], &taken).nodes["kang"].region, code(610_100));
+    // The owner's spec is the newer one now.
+    let store = store.spec(610_100, "kang", |manifest| manifest.rps_max = 9);
+    let table = check(&store, &["kang"], &taken);
+    assert_eq!((table.nodes["kang"].region, table.nodes["kang"].rps_max), (code(610_100), Some(9)));
+    // It cannot be used at the moment: its name is nobody else's for that.
+    let store = store.raw("nodes/610100/kang/spec", &b"\xff"[..]);
+    let table = check(&store, &[], &[taken[0], ("nodes/610100/kang/spec", "decoded")]);
+    assert_eq!(table.names["kang"], code(610_100));
 }
 
 #[test]
@@ -346,6 +359,13 @@ fn foreign_methods_are_listed_as_first_declared() {
     assert_eq!(table.methods["/foreign.Echo/Say"].class, Class::Query);
     let declared_by = table.declared_by["/foreign.Echo/Say"].iter().map(|name| &**name).collect::<Vec<_>>();
     assert_eq!(declared_by, ["xian", "yuekang"]);
+    // Who was there first may write its spec again.
+    let again = |manifest: &mut v1::Manifest| {
+        with(Class::Query)(manifest);
+        manifest.rps_max = 9;
+    };
+    let store = store.spec(610_100, "xian", again).spec(440_000, "yuekang", again);
+    assert_eq!(check(&store, &["xian", "yuekang"], &reasons).nodes["xian"].rps_max, Some(9));
 }
 
 #[test]

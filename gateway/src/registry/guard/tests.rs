@@ -12,7 +12,7 @@ fn key(region: u32, node: &str, part: Part) -> String {
 }
 
 fn entry(key: String, value: &impl prost::Message, mod_revision: i64) -> Entry {
-    Entry { key, value: value.encode_to_vec().into(), mod_revision, lease: 0 }
+    Entry { key, value: value.encode_to_vec().into(), created: 0, mod_revision, lease: 0 }
 }
 
 fn spec(region: u32, node: &str, scopes: &[u32]) -> Entry {

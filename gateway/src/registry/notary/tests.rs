@@ -50,7 +50,9 @@ impl World {
     fn put(&mut self, key: &str, value: Vec<u8>) {
         self.revision += 1;
         let key = format!("/suiyue/v1/{key}");
-        let entry = Entry { key: key.clone(), value: value.into(), mod_revision: self.revision, lease: 0 };
+        let (value, mod_revision) = (value.into(), self.revision);
+        let created = self.entries.get(&key).map_or(mod_revision, |entry| entry.created);
+        let entry = Entry { key: key.clone(), value, created, mod_revision, lease: 0 };
         self.entries.insert(key, entry);
     }
 
@@ -162,6 +164,51 @@ fn what_nodes_signed_becomes_a_table_that_demands_their_certificates() {
     assert_eq!(table.keys.len(), 2);
     assert_eq!(world.fold.due(), END);
     assert_eq!(world.trust.expiries().len(), 4, "the gateway's own, the authority's, two nodes'");
+}
+
+/// Beijing joins, with an authority of its own; its code is the lowest.
+fn beijing(world: &mut World) -> Authority {
+    let (authority, _) = Authority::new("Beijing", 0, END + 1).unwrap();
+    let trust = v1::ProvinceTrust {
+        federation: FEDERATION.to_owned(),
+        province: 110_000,
+        serial: 1,
+        authorities: vec![authority.der().to_vec().into()],
+        code_prefixes: vec!["11".to_owned()],
+        ..Default::default()
+    };
+    let record = record_of(&world.realm.anchor, &trust);
+    world.put("trust/11", record);
+    authority
+}
+
+#[test]
+fn another_provinces_authority_cannot_take_a_nodes_name() {
+    let mut world = World::new();
+    let authority = beijing(&mut world);
+    let order = world.realm.order("spiffe://lingnan/region/110000/node/suikang");
+    let intruder = Signer::of(&authority.issue(&order).unwrap());
+    let (key, taken) = ("nodes/110000/suikang/spec", "the name belongs to a node of region 440100");
+    let why_taken = format!("{taken}, whose spec was made before");
+    world.unmoved(|world| world.join(&intruder, 110_000, "suikang", |_| {}), key, &why_taken);
+    // The owner writes its spec again, with every new certificate for one.
+    let own = world.realm.node(440_100, "suikang");
+    world.join(&own, 440_100, "suikang", |manifest| manifest.serial = 6);
+    let table = world.table();
+    assert_eq!((table.nodes["suikang"].region.get(), why(&table, key)), (440_100, why_taken.as_str()));
+    // It is revoked: nobody has its name for that, and it comes back.
+    let revoke = |serial, ids: &[&str]| {
+        let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        move |trust: &mut v1::ProvinceTrust| (trust.serial, trust.revoked_ids) = (serial, ids)
+    };
+    let out = world.realm.record(revoke(2, &["spiffe://lingnan/region/440100/node/suikang"]));
+    world.put("trust/44", out);
+    let table = world.table();
+    assert!(!table.nodes.contains_key("suikang"), "{:?}", table.nodes["suikang"]);
+    assert_eq!((why(&table, key), table.names["suikang"].get()), (why_taken.as_str(), 440_100));
+    let back = world.realm.record(revoke(3, &[]));
+    world.put("trust/44", back);
+    assert_eq!(world.table().nodes["suikang"].region.get(), 440_100);
 }
 
 #[test]

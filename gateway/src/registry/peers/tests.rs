@@ -95,7 +95,7 @@ async fn a_table_is_given_to_no_node() {
 fn saved(entries: usize, bytes: usize) -> Saved {
     let entry = |n: usize| {
         let key = format!("/suiyue/v1/regions/{n:06}");
-        (key.clone(), Entry { key, value: vec![1; bytes].into(), mod_revision: 3, lease: 4 })
+        (key.clone(), Entry { key, value: vec![1; bytes].into(), created: 2, mod_revision: 3, lease: 4 })
     };
     let entries = (0..entries).map(entry).collect();
     Saved { cluster: 1, revision: 9, unix_ms: 7, entries, held: [entry(999_999)].into() }
