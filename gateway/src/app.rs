@@ -62,6 +62,9 @@ pub enum Error {
     /// The state directory cannot be used.
     #[error("state_dir")]
     State(#[from] registry::last_known_good::Error),
+    /// The records of trust in the state directory cannot be read.
+    #[error("state_dir: trust")]
+    Trust(#[source] std::io::Error),
     /// A part of the gateway failed while it ran; it has drained.
     #[error("a part of the gateway has failed")]
     Broken,

@@ -8,6 +8,7 @@
 
 pub mod complaints;
 pub mod dial;
+pub mod memory;
 pub mod port;
 pub mod public;
 pub mod trust;

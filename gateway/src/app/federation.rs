@@ -7,6 +7,7 @@ use super::{Addresses, Error};
 use crate::{
     audit::keeper::{Keeper, Memory},
     config::{Config, Kind},
+    identity::memory::Memory as TrustMemory,
     registrar::{Registrar, Settings},
     registry::{
         Registry, embedded::Embedded, etcd::Etcd, follow, last_known_good::LastKnownGood, peers::Peers,
@@ -59,6 +60,7 @@ pub(super) async fn join(
     let prefix = config.registry.prefix.clone();
     let stop_following = CancellationToken::new();
     let copies = copies(config)?;
+    let remembering = remembering(config, stop_following.clone())?;
     let start = follow::Start {
         registry: registry.clone(),
         prefix: prefix.clone(),
@@ -77,7 +79,7 @@ pub(super) async fn join(
         }
     };
     let following = async move {
-        tokio::join!(following, keeping);
+        tokio::join!(following, keeping, remembering);
     };
     let settings = Settings {
         prefix,
@@ -134,11 +136,33 @@ fn copies(config: &Config) -> Result<Option<LastKnownGood>, Error> {
     }
     let Some(dir) = &config.state_dir else {
         tracing::warn!(
-            "no state_dir is configured: while etcd is away this gateway cannot start with a table of its own"
+            "no state_dir is configured: while etcd is away this gateway cannot start with a table of its own, and it forgets which records of trust it has seen"
         );
         return Ok(None);
     };
     Ok(Some(LastKnownGood::open(&dir.join("registry"), config.registry.prefix.clone())?))
+}
+
+/// The records of trust on disk: what was believed last is believed from here on, and what is believed is
+/// written there until `stop`.
+fn remembering(
+    config: &Config,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + use<>, Error> {
+    let trust = config.trust.clone().filter(|_| config.registry.kind == Kind::Etcd);
+    let mut kept = None;
+    if let (Some(dir), Some(trust)) = (&config.state_dir, trust)
+        && let Some(root) = trust.root()
+    {
+        let memory = TrustMemory::open(&dir.join("trust")).map_err(Error::Trust)?;
+        trust.publish(memory.recall(root).map_err(Error::Trust)?);
+        kept = Some((memory, trust));
+    }
+    Ok(async move {
+        if let Some((memory, trust)) = kept {
+            memory.keep(trust, stop).await;
+        }
+    })
 }
 
 impl Joined {

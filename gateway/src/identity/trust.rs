@@ -9,6 +9,7 @@
 //! and open connections read it, and are told of every change.
 
 use super::{Leaf, Refused, SpiffeId, Subject};
+use bytes::Bytes;
 use prost::Message as _;
 use rustls::pki_types::CertificateDer;
 use std::{
@@ -44,6 +45,8 @@ pub struct Province {
     pub authorities: Arc<Authorities>,
     /// What it was read from.
     said: v1::ProvinceTrust,
+    /// And that as it was signed: an encoded [`v1::SignedRecord`].
+    signed: Bytes,
     revoked_ids: HashSet<SpiffeId>,
 }
 
@@ -59,7 +62,9 @@ impl Province {
             .verify(Kind::Trust, &record.payload, &record.signature)
             .map_err(|_| "it is not signed by the federation's anchor".to_owned())?;
         let trust = v1::ProvinceTrust::decode(record.payload).map_err(undecodable)?;
-        Self::check(federation, code, trust)
+        let mut province = Self::check(federation, code, trust)?;
+        province.signed = Bytes::copy_from_slice(value);
+        Ok(province)
     }
 
     fn check(federation: &str, code: Code, trust: v1::ProvinceTrust) -> Result<Self, String> {
@@ -89,7 +94,14 @@ impl Province {
             authorities: Arc::new(authorities),
             revoked_ids: revoked_ids.collect::<Result<_, _>>()?,
             said: trust,
+            signed: Bytes::new(),
         })
+    }
+
+    /// The record, an encoded [`v1::SignedRecord`]: whoever knows the anchor can check it.
+    #[must_use]
+    pub const fn signed(&self) -> &Bytes {
+        &self.signed
     }
 
     /// What it says, as it was signed.
@@ -206,7 +218,14 @@ impl Trust {
         self.roll.borrow().clone()
     }
 
-    /// Replaces what the registry says; only the fold does.
+    /// Follows what the registry says.
+    #[must_use]
+    pub fn rolls(&self) -> watch::Receiver<Arc<Roll>> {
+        self.roll.subscribe()
+    }
+
+    /// Replaces what the registry says; only the fold does, and before it begins
+    /// [what was believed last](super::memory).
     pub(crate) fn publish(&self, roll: Arc<Roll>) {
         self.roll.send_replace(roll);
     }

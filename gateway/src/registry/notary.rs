@@ -7,8 +7,9 @@
 //!
 //! An entry that does not hold is quarantined, and what it replaced stays in force: whoever can write into
 //! the registry but cannot sign changes no route by it. A manifest or a record of trust with a lower
-//! serial than one that was seen is such an entry too. This memory is the process's; a gateway that
-//! starts anew believes the newest that it finds.
+//! serial than one that was seen is such an entry too. Of trust that memory is on the disk
+//! ([`crate::identity::memory`]); of manifests it is the process's, and a gateway that starts anew believes
+//! the newest that it finds.
 //!
 //! The result of a check is kept for as long as the bytes, the province's authorities and the
 //! certificate's time are what they were, so that a fold over many thousand entries compares bytes.
@@ -91,8 +92,8 @@ pub(super) struct Passed {
 impl Notary {
     pub(super) fn new(trust: Trust) -> Self {
         Self {
+            provinces: Provinces::knowing(&trust.roll()),
             trust,
-            provinces: Provinces::default(),
             memory: HashMap::new(),
             leaves: HashMap::new(),
             now: 0,

@@ -38,6 +38,14 @@ struct Known {
 }
 
 impl Provinces {
+    /// What was believed before this process began.
+    pub(super) fn knowing(roll: &Roll) -> Self {
+        let known = |(code, province): (&Code, &Arc<Province>)| {
+            (*code, Known { good: Some(province.clone()), ..Known::nothing() })
+        };
+        Self { known: roll.provinces().iter().map(known).collect() }
+    }
+
     /// Reads the records; the new roll, if it is another one.
     pub(super) fn learn(
         &mut self,

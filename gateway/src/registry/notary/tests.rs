@@ -183,6 +183,33 @@ fn beijing(world: &mut World) -> Authority {
 }
 
 #[test]
+fn a_gateway_that_starts_anew_believes_no_older_record_than_before() {
+    let mut world = World::new();
+    let revoked = |serial: u64| {
+        move |trust: &mut v1::ProvinceTrust| {
+            trust.serial = serial;
+            trust.revoked_ids = vec!["spiffe://lingnan/region/440100/node/suikang".to_owned()];
+        }
+    };
+    let record = world.realm.record(revoked(4));
+    world.put("trust/44", record);
+    assert!(!world.table().nodes.contains_key("suikang"));
+    // Another process with the memory of this one, and a record from before the revocation.
+    let trust = world.realm.trust();
+    trust.publish(world.trust.roll());
+    world.fold = Fold::new(Prefix::default(), Table::default(), Source::Etcd).trusting(Some(trust));
+    let older = world.realm.record(|trust| trust.serial = 3);
+    world.put("trust/44", older);
+    let table = world.table();
+    assert_eq!(why(&table, "trust/44"), "it is an older record: its serial is 3, and 4 is known");
+    assert!(!table.nodes.contains_key("suikang") && table.nodes.contains_key("yuekang"));
+    // Deleted: what the anchor said last stays in force.
+    world.entries.remove("/suiyue/v1/trust/44");
+    let table = world.table();
+    assert!(!table.nodes.contains_key("suikang") && table.nodes.contains_key("yuekang"));
+}
+
+#[test]
 fn another_provinces_authority_cannot_take_a_nodes_name() {
     let mut world = World::new();
     let authority = beijing(&mut world);
