@@ -25,6 +25,7 @@ use crate::keys::own::{self, Rotation};
 use crate::readiness::{Readiness, State};
 use crate::register::{self, Handle};
 use crate::scope::Scope;
+use crate::serial;
 use crate::server::{self, End};
 use crate::store;
 use parts::Parts;
@@ -72,6 +73,9 @@ pub enum Error {
     /// The signing keys cannot be used.
     #[error(transparent)]
     Keys(#[from] own::Error),
+    /// There is no serial for the manifest.
+    #[error(transparent)]
+    Serial(#[from] serial::Error),
     /// The holders cannot be loaded.
     #[error(transparent)]
     Holders(#[from] crate::population::Error),
@@ -89,6 +93,7 @@ pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
     parts: Parts,
+    manifest: v1::Manifest,
     store_thread: JoinHandle<()>,
 }
 
@@ -110,10 +115,13 @@ pub async fn bind_at(config: Config, clock: Clock) -> Result<Bound, Error> {
         std::fs::create_dir_all(path).map_err(source)?;
     }
     let (parts, store_thread) = parts::open(&config, clock).await?;
+    let mut manifest = manifest(&config);
+    let unix_ms = parts.scope.clock.unix_ms();
+    manifest.serial = serial::of(&manifest, config.manifest_serial, config.data_dir.as_deref(), unix_ms)?;
     let failed = |source| Error::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Bound { config, listener, address, parts, store_thread })
+    Ok(Bound { config, listener, address, parts, manifest, store_thread })
 }
 
 impl Bound {
@@ -134,7 +142,7 @@ impl Bound {
     /// # Errors
     /// [`Error::Holders`] or [`Error::Store`]: what must be loaded cannot be.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, listener, address, parts, store_thread } = self;
+        let Self { config, listener, address, parts, manifest, store_thread } = self;
         let (tasks, stop, end) = (TaskTracker::new(), CancellationToken::new(), End::default());
         let door = config.identity.as_ref().map(Door::new);
         if let Some(own) = config.identity.clone() {
@@ -149,7 +157,7 @@ impl Bound {
             durable = config.data_dir.is_some(),
             "serving; holders are being loaded"
         );
-        let (handle, registration) = join(&config, address, &parts);
+        let (handle, registration) = join(&config, manifest, address, &parts);
         let goodbye = CancellationToken::new();
         let registered = tasks.spawn(stay_registered(registration, goodbye.clone()));
         tasks.spawn(follow(Arc::clone(&parts.readiness), handle, parts.clone(), stop.clone()));
@@ -199,7 +207,25 @@ async fn drain(parts: &Parts, end: &End, server: tokio::task::JoinHandle<()>) {
 
 type Joining = Option<(register::Registration, register::Feeds)>;
 
-fn join(config: &Config, address: SocketAddr, parts: &Parts) -> (Option<Handle>, Joining) {
+/// What the node declares of itself.
+fn manifest(config: &Config) -> v1::Manifest {
+    v1::Manifest {
+        region: config.region.get(),
+        node: config.name.clone(),
+        role: config.role.to_proto().into(),
+        scopes: config.scopes.iter().map(|region| region.get()).collect(),
+        rps_max: config.rps_max,
+        code_prefixes: config.adapter.as_ref().map_or_else(Vec::new, prefixes),
+        ..v1::Manifest::default()
+    }
+}
+
+fn join(
+    config: &Config,
+    manifest: v1::Manifest,
+    address: SocketAddr,
+    parts: &Parts,
+) -> (Option<Handle>, Joining) {
     let Some(join) = &config.join else {
         tracing::info!("no [join] is configured: the node is used alone");
         return (None, None);
@@ -208,15 +234,7 @@ fn join(config: &Config, address: SocketAddr, parts: &Parts) -> (Option<Handle>,
         gateways: join.gateways.clone(),
         token: join.token.clone(),
         identity: config.identity.clone(),
-        manifest: v1::Manifest {
-            region: config.region.get(),
-            node: config.name.clone(),
-            role: config.role.to_proto().into(),
-            scopes: config.scopes.iter().map(|region| region.get()).collect(),
-            rps_max: config.rps_max,
-            code_prefixes: config.adapter.as_ref().map_or_else(Vec::new, prefixes),
-            ..v1::Manifest::default()
-        },
+        manifest,
         endpoint: config.endpoint.clone(),
         address: config.advertise.clone().unwrap_or_else(|| address.to_string()),
         incarnation: rand::rng().random(),

@@ -38,6 +38,8 @@ pub struct Config {
     pub scopes: Vec<Code>,
     /// Calls per second it declares; 0: none.
     pub rps_max: u32,
+    /// Serial of what it declares; absent: it rises by itself.
+    pub manifest_serial: Option<u64>,
     /// Where it listens.
     pub listen: SocketAddr,
     /// Where gateways reach it; absent: the bound address.
@@ -227,6 +229,7 @@ impl Check<'_> {
             role,
             listen,
             rps_max: overrides.rps_max.or(file.rps_max).unwrap_or(0),
+            manifest_serial: file.manifest_serial,
             advertise: overrides.advertise.clone().or(file.advertise.clone()),
             data_dir: overrides.data_dir.clone().or(file.data_dir.clone()),
             holders,

@@ -22,6 +22,7 @@ pub mod readiness;
 pub mod register;
 pub mod scans;
 pub mod scope;
+pub mod serial;
 pub mod server;
 pub mod status;
 pub mod store;

@@ -178,18 +178,19 @@ async fn what_the_owner_of_etcd_forges_moves_no_call() -> anyhow::Result<()> {
     desk.publish(&scene.gateway, desk.record(3, |_| {})).await?;
     scene.refuses("/suiyue/v1/trust/44", &desk.record(2, |_| {}), "older record").await?;
     // A manifest that the node itself signed once, with a lower serial.
-    let newer = Manifest { serial: 7, scopes: vec![GUANGZHOU], ..manifest("suikang", GUANGZHOU) };
+    let serial = now().unsigned_abs() * 1000 + 60_000;
+    let newer = Manifest { serial, scopes: vec![GUANGZHOU], ..manifest("suikang", GUANGZHOU) };
     scene.put(&spec, &sign(&genuine, Kind::Manifest, &newer)?.encode_to_vec()).await?;
     eventually("the newer manifest counts", async || {
         let dump = scene.gateway.dump().await?;
         let text = &dump.iter().find(|(key, _)| *key == spec).context("no spec")?.1;
-        ensure!(text.contains("serial=7"), "{text}");
+        ensure!(text.contains(&format!("serial={serial}")), "{text}");
         let bad = scene.gateway.nodes().await?.table.context("a table")?.quarantined;
         ensure!(bad.iter().all(|bad| bad.key != spec), "{bad:?}");
         Ok(())
     })
     .await?;
-    let older = Manifest { serial: 6, rps_max: 1, ..manifest("suikang", GUANGZHOU) };
+    let older = Manifest { serial: serial - 1, rps_max: 1, ..manifest("suikang", GUANGZHOU) };
     scene.refuses(&spec, &sign(&genuine, Kind::Manifest, &older)?.encode_to_vec(), "older manifest").await?;
     Ok(())
 }

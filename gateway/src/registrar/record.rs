@@ -10,7 +10,7 @@ use crate::clock::unix_ms;
 use crate::registry::{
     Entry, Error, Outcome, Registry, Txn,
     keys::{Key, Part, Prefix},
-    manifest::MAX_KEYS,
+    manifest::{self, MAX_KEYS},
 };
 use bytes::Bytes;
 use prost::Message as _;
@@ -83,7 +83,10 @@ pub(super) async fn enroll(
         }
         txn.puts.push((place.live.clone(), live.encode_to_vec().into(), lease));
         match registry.commit(txn).await {
-            Ok(Outcome::Committed(revision)) => return Ok(revision),
+            Ok(Outcome::Committed(revision)) => {
+                tell_if_older(admitted, find(&place.spec));
+                return Ok(revision);
+            }
             Ok(Outcome::Conflict(entries)) => present = entries,
             // The next attempt finds out.
             Err(error @ Error::Unknown(_)) => last = error,
@@ -91,6 +94,20 @@ pub(super) async fn enroll(
         }
     }
     Err(last)
+}
+
+/// An endpoint that has not been updated is no fault; one whose changes are not taken should be heard of.
+fn tell_if_older(admitted: &Admitted, present: Option<&Entry>) {
+    let stored = present.and_then(|entry| manifest::stored(&entry.value).ok());
+    if let Some(stored) = stored.filter(|stored| stored.serial > admitted.manifest.serial) {
+        tracing::warn!(
+            node = stored.node,
+            endpoint = admitted.endpoint,
+            serial = admitted.manifest.serial,
+            stands = stored.serial,
+            "an endpoint joins with an older manifest: the newer one counts"
+        );
+    }
 }
 
 /// Puts the live entry if what stands there is ours, or nothing.

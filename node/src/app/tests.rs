@@ -55,7 +55,8 @@ impl Node {
         let (parts, store_thread) = parts::assemble(&config, clock, store).unwrap();
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self::run(Bound { config, listener, address, parts, store_thread }, hand).await
+        let manifest = manifest(&config);
+        Self::run(Bound { config, listener, address, parts, manifest, store_thread }, hand).await
     }
 
     async fn run(bound: Bound, clock: Arc<AtomicI64>) -> Self {

@@ -16,6 +16,7 @@ pub(super) struct File {
     pub(super) role: Option<Spanned<String>>,
     pub(super) scopes: Option<Spanned<Vec<Spanned<u32>>>>,
     pub(super) rps_max: Option<u32>,
+    pub(super) manifest_serial: Option<u64>,
     pub(super) listen: Option<Spanned<String>>,
     pub(super) advertise: Option<String>,
     pub(super) data_dir: Option<PathBuf>,
