@@ -4,9 +4,10 @@ use super::{Error, File, Source, file, routing};
 use crate::identity::{SpiffeId, Trust, public::Public};
 use crate::registry::keys::is_name;
 use crate::table::{CEILINGS, Endpoint, Intent, Node, Role, Table};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use std::sync::Arc;
 use suiyue_proto::{
+    identity::files::private_key,
     method::{self, Access, Idempotency, Method, Shape},
     region::{self, Code},
 };
@@ -193,9 +194,8 @@ pub struct DataTls {
 pub(super) fn tls(source: &Source<'_>, file: &File) -> Result<Option<DataTls>, Error> {
     let Some(given) = &file.tls else { return Ok(None) };
     certificates(source, &given.cert, "tls.cert")?;
-    let key = read(source, &given.key, "tls.key")?;
-    PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|e| source.invalid(&given.key.span(), "tls.key", format!("no private key in PEM: {e}")))?;
+    private_key(given.key.get_ref().as_ref())
+        .map_err(|e| source.invalid(&given.key.span(), "tls.key", e.to_string()))?;
     let certificate = Public::open(given.cert.get_ref().into(), given.key.get_ref().into());
     let certificate =
         Arc::new(certificate.map_err(|why| source.invalid(&given.cert.span(), "tls.cert", why))?);

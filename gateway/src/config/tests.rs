@@ -192,6 +192,16 @@ fn a_static_node_over_tls_is_the_one_of_its_name() {
 }
 
 #[test]
+fn the_key_of_the_data_port_is_for_its_owner_only() {
+    let realm = Realm::new();
+    let [cert, key, _] = realm.paths("spiffe://lingnan/gateway/gw-1");
+    let section = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n");
+    assert!(parse(&section).unwrap().tls.is_some());
+    realm.expose();
+    refused(&section, &["gateway.toml:3", "tls.key", "chmod 600"]);
+}
+
+#[test]
 fn tls_towards_etcd_comes_whole() {
     let realm = Realm::new();
     let [cert, key, ca] = realm.paths("spiffe://lingnan/gateway/gw-1");

@@ -1,10 +1,11 @@
 //! Which certificate does the data port show to apps?
 //!
 //! An ordinary one, of whatever authority apps believe. Its files are followed like those of the gateway's
-//! own identity: new ones are shown to new connections, bad ones change nothing.
+//! own identity: new ones are shown to new connections, bad ones change nothing. So is a key that others than
+//! its owner may read.
 
 use rustls::{
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, pem::PemObject as _},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -12,7 +13,10 @@ use std::{
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
-use suiyue_proto::identity::{certificate::provider, files::Followed};
+use suiyue_proto::identity::{
+    certificate::provider,
+    files::{Followed, private_key},
+};
 
 /// A certificate in files.
 #[derive(Debug)]
@@ -29,7 +33,8 @@ fn read(cert: &PathBuf, key: &PathBuf) -> Result<Arc<CertifiedKey>, String> {
     };
     let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.map_err(|e| of(cert)(&e))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| of(key)(&e))?;
+    // Its errors name the file.
+    let private = private_key(key).map_err(|e| e.to_string())?;
     let key = CertifiedKey::from_der(chain, private, &provider()).map_err(|e| of(key)(&e))?;
     Ok(Arc::new(key))
 }
@@ -67,7 +72,7 @@ impl ResolvesServerCert for Public {
 mod tests {
     use super::*;
     use crate::identity::trust::tests::Realm;
-    use std::fs;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     #[test]
     fn new_files_are_shown_and_half_of_a_pair_changes_nothing() {
@@ -77,6 +82,11 @@ mod tests {
         let two = realm.issue("spiffe://lingnan/gateway/gw-1", |_| {});
         fs::write(&cert, &one.cert).unwrap();
         fs::write(&key, &one.key).unwrap();
+        let mode = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o640);
+        let refused = Public::open(cert.clone(), key.clone()).unwrap_err();
+        assert!(refused.contains("chmod 600"), "{refused}");
+        mode(0o600);
         let public = Public::open(cert.clone(), key.clone()).unwrap();
         let shown = |public: &Public| public.shown.read().unwrap().cert[0].clone();
         let first = shown(&public);
@@ -84,6 +94,10 @@ mod tests {
         assert!(public.reload().unwrap_err().contains("key"));
         assert_eq!(shown(&public), first);
         fs::write(&key, &two.key).unwrap();
+        mode(0o644);
+        assert!(public.reload().unwrap_err().contains("chmod 600"));
+        assert_eq!(shown(&public), first);
+        mode(0o600);
         public.reload().unwrap();
         assert_ne!(shown(&public), first);
         fs::write(&cert, "").unwrap();
