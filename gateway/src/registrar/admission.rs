@@ -73,7 +73,7 @@ impl Doorkeeper {
         trust: Option<&Trust>,
         table: &Table,
     ) -> Result<Admitted, Status> {
-        let signed = trust.map(|trust| signed::read(trust, &mut hello)).transpose()?.flatten();
+        let signed = trust.map(|trust| signed::read(trust, &mut hello)).transpose()?;
         let manifest = hello.manifest.unwrap_or_default();
         let regions = match &credentials {
             Credentials::Token(token) => self.regions_of(token)?,

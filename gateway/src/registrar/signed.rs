@@ -39,17 +39,14 @@ const MAX_CHAIN: usize = 16 << 10;
 /// Bytes of an endpoint's declaration: it is written with every report that turns.
 const MAX_ENDPOINT: usize = 4 << 10;
 
-/// Reads what a hello signs, and puts it in the place of what the hello says without signature. `None`: it
-/// signs nothing, and need not.
-pub(super) fn read(trust: &Trust, hello: &mut Hello) -> Result<Option<Signed>, Status> {
+/// Reads what a hello signs, and puts it in the place of what the hello says without signature. A gateway with
+/// an identity calls nobody in the clear, so that whoever signs nothing has nothing to register for.
+pub(super) fn read(trust: &Trust, hello: &mut Hello) -> Result<Signed, Status> {
     let (manifest, keys, endpoint) =
         (hello.signed_manifest.take(), hello.signed_keys.take(), hello.signed_endpoint.take());
     let chain = std::mem::take(&mut hello.chain);
     let (Some(manifest), Some(endpoint)) = (manifest, endpoint) else {
-        return match trust.root() {
-            None => Ok(None),
-            Some(_) => Err(unsigned("signed_manifest and signed_endpoint, because an anchor is configured")),
-        };
+        return Err(unsigned("signed_manifest and signed_endpoint, because this gateway has an identity"));
     };
     if chain.iter().map(Bytes::len).sum::<usize>() > MAX_CHAIN {
         return Err(invalid("chain", "certificates of 16 KiB together at most"));
@@ -86,7 +83,7 @@ pub(super) fn read(trust: &Trust, hello: &mut Hello) -> Result<Option<Signed>, S
     (hello.endpoint, hello.address, hello.incarnation) =
         (declared.endpoint, declared.address, declared.incarnation);
     let (manifest, endpoint) = (with_chain(manifest), with_chain(endpoint));
-    Ok(Some(Signed { manifest, keys: keys.map(with_chain), endpoint, id, leaf, trust: trust.clone() }))
+    Ok(Signed { manifest, keys: keys.map(with_chain), endpoint, id, leaf, trust: trust.clone() })
 }
 
 /// Whoever shows a certificate may register that very node, and no other.

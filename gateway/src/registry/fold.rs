@@ -88,7 +88,7 @@ impl Fold {
         Self { prefix, base, source, own, checked, apps, trust: None, notary: None }
     }
 
-    /// Nodes have certificates, and where an anchor is configured nothing counts that they did not sign.
+    /// Nodes must show certificates, and where an anchor is configured nothing counts that they did not sign.
     #[must_use]
     pub fn trusting(self, trust: Option<Trust>) -> Self {
         let notary = trust.clone().filter(|trust| trust.root().is_some()).map(Notary::new);
@@ -278,7 +278,7 @@ fn assemble(draft: &Draft<'_>, trust: Option<&Trust>, table: &mut Table) -> Node
         match read_live(name, &entry.value, &manifest.scopes) {
             Ok((endpoint, complaint)) => {
                 let draining = endpoint.draining || drained.contains(name);
-                let identity = certified(trust, manifest, &entry.value);
+                let identity = certified(trust, manifest);
                 endpoints.push(Endpoint { draining, identity, ..endpoint });
                 if let Some(reason) = complaint {
                     quarantine(table, entry, reason);
@@ -300,13 +300,12 @@ fn assemble(draft: &Draft<'_>, trust: Option<&Trust>, table: &mut Table) -> Node
     }
 }
 
-/// Whom the endpoint's certificate must name: with an anchor every endpoint has one, without one those
-/// that declare it.
-fn certified(trust: Option<&Trust>, manifest: &Checked, live: &[u8]) -> Option<Arc<SpiffeId>> {
-    let trust = trust?;
-    let declares = || v1::LiveEndpoint::decode(live).is_ok_and(|live| live.signed.is_some());
-    let id = || SpiffeId::node(&trust.federation(), manifest.region, &manifest.name);
-    (trust.root().is_some() || declares()).then(|| Arc::new(id()))
+/// Whom the endpoint's certificate must name. A gateway with an identity calls no node of the registry in the
+/// clear, with an anchor or without: what the entry says would decide it otherwise, and without an anchor
+/// anybody may have written that.
+fn certified(trust: Option<&Trust>, manifest: &Checked) -> Option<Arc<SpiffeId>> {
+    let id = |trust: &Trust| SpiffeId::node(&trust.federation(), manifest.region, &manifest.name);
+    trust.map(|trust| Arc::new(id(trust)))
 }
 
 /// Operators may drain a node of the configuration too.

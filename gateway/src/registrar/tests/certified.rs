@@ -154,6 +154,18 @@ async fn what_is_not_signed_is_refused_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_an_anchor_too_nobody_joins_who_signs_nothing() {
+    let (realm, registry) = (Realm::new(), Arc::<Embedded>::default());
+    let node = realm.node(440_100, "suikang");
+    let alone = Trust::new(realm.identity("spiffe://lingnan/gateway/gw-1"), None);
+    let gateway = Gateway::facing("gw-1", &registry, registry.clone(), Some((alone, node.peer())));
+    let (reason, details) = gateway.refused("guangzhou", plain()).await;
+    assert_eq!(reason, Reason::SignatureInvalid);
+    assert!(details.iter().any(|(_, text)| text.contains("has an identity")), "{details:?}");
+    let _stream = gateway.join("", signed(&node, |_, _| {})).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_revoked_while_registered_is_sent_away() {
     let (realm, registry) = (Realm::new(), Arc::<Embedded>::default());
     let node = realm.node(440_100, "suikang");

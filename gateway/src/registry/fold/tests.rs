@@ -401,6 +401,25 @@ fn the_configuration_comes_first() {
 }
 
 #[test]
+fn a_gateway_with_an_identity_calls_no_node_of_the_registry_in_the_clear() {
+    use crate::identity::{Trust, trust::tests::Realm};
+    let store = Store::default().node(440_100, "suikang").live(
+        "440100/suikang",
+        "suikang-1",
+        "127.0.0.1:9101",
+        &[440_100],
+    );
+    let (realm, id) = (Realm::new(), "spiffe://lingnan/region/440100/node/suikang");
+    // No anchor: nobody has to have signed the entry.
+    let alone = Trust::new(realm.identity("spiffe://lingnan/gateway/gw-1"), None);
+    for (trust, expected) in [(None, None), (Some(alone), Some(id))] {
+        let mut fold = Fold::new(Prefix::default(), Table::default(), Source::Etcd).trusting(trust);
+        let endpoint = fold.table(&store.0, 9).nodes["suikang"].endpoints[0].clone();
+        assert_eq!(endpoint.identity.as_ref().map(ToString::to_string).as_deref(), expected);
+    }
+}
+
+#[test]
 fn a_spec_that_changes_is_read_again() {
     let mut fold = Fold::new(Prefix::default(), Table::default(), Source::Etcd);
     let mut store = Store::default().node(440_100, "suikang");
