@@ -121,6 +121,7 @@ reasons! {
     PolicyInvalid = "POLICY_INVALID", InvalidArgument, "the policy cannot be used: see the field in the error details";
     PolicyChanged = "POLICY_CHANGED", Aborted, "the policy was changed since it was read: read it again";
     RegistryUnread = "REGISTRY_UNREAD", Unavailable, "this gateway has not heard of the registry yet";
+    HeldChanged = "HELD_CHANGED", FailedPrecondition, "something else is held by now: look again";
     RegistryFrozen = "REGISTRY_FROZEN", FailedPrecondition, "this gateway is frozen: end the freeze first";
     RegistryNone = "REGISTRY_NONE", FailedPrecondition, "this gateway has no registry: nothing can be changed through it";
     PlanNotKept = "PLAN_NOT_KEPT", NotFound, "this plan is not kept: a gateway keeps its last 64";

@@ -3,10 +3,7 @@
 use crate::cli::run;
 use anyhow::{Context as _, ensure};
 use std::time::Instant;
-use suiyue_proto::{
-    reason::Reason,
-    v1::{AcceptRegistryRequest, TableSource},
-};
+use suiyue_proto::{reason::Reason, v1::TableSource};
 use suiyue_tests::{
     client::{Connection, framed, request},
     etcd::Etcd,
@@ -308,8 +305,7 @@ async fn a_wiped_etcd_takes_no_route_away_and_is_held_against_until_accepted() -
     load.reaches("city", 50).await?;
     load.stop().await?.flawless()?;
     for gateway in &federation.gateways {
-        let mut operator = gateway.operator().await?;
-        operator.accept_registry(AcceptRegistryRequest::default()).await?;
+        gateway.accept().await?;
         gateway.alarms(&[]).await?;
     }
     Ok(())

@@ -7,10 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use std::time::{Duration, Instant};
 use suiyue_proto::{
     reason::Reason,
-    v1::{
-        AcceptRegistryRequest, DescribeRegionRequest, RegionPolicy, SetRegionPolicyRequest,
-        SetRegionPolicyResponse,
-    },
+    v1::{DescribeRegionRequest, RegionPolicy, SetRegionPolicyRequest, SetRegionPolicyResponse},
 };
 use suiyue_tests::{
     etcd::{Cluster, Etcd},
@@ -93,7 +90,7 @@ impl Scene {
 
     async fn accept(&self) -> anyhow::Result<()> {
         for gateway in &self.gateways {
-            gateway.operator().await?.accept_registry(AcceptRegistryRequest::default()).await?;
+            gateway.accept().await?;
             gateway.alarms(&[]).await?;
         }
         Ok(())

@@ -8,9 +8,9 @@ use anyhow::{Context as _, bail, ensure};
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
 use suiyue_proto::identity::Identity;
 use suiyue_proto::v1::{
-    Class, DiffRegistryRequest, DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health,
-    ListNodesRequest, ListNodesResponse, NodeInfo, RegistryStatusRequest, RegistryStatusResponse,
-    operator_service_client::OperatorServiceClient,
+    AcceptRegistryRequest, Class, DiffRegistryRequest, DumpRegistryRequest, ExplainRouteRequest,
+    ExplainRouteResponse, Health, ListNodesRequest, ListNodesResponse, NodeInfo, RegistryStatusRequest,
+    RegistryStatusResponse, operator_service_client::OperatorServiceClient,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -244,6 +244,18 @@ impl Gateway {
             }
         };
         Ok(OperatorServiceClient::new(channel))
+    }
+
+    /// Accepts what it holds, whatever that is.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub async fn accept(&self) -> anyhow::Result<()> {
+        let mut operator = self.operator().await?;
+        let look = AcceptRegistryRequest { dry_run: true, ..Default::default() };
+        let shown = operator.accept_registry(look).await?.into_inner().shown;
+        operator.accept_registry(AcceptRegistryRequest { shown, ..Default::default() }).await?;
+        Ok(())
     }
 
     /// All nodes as this gateway sees them.

@@ -98,9 +98,9 @@ fn registry(verb: Registry) -> anyhow::Result<Exit> {
             let order = FreezeRegistryRequest { off, reason: reason.unwrap_or_default(), dry_run };
             here(registry::orders::freeze(&ask, &account, order)).map(done)
         }
-        Registry::Accept { ask, reason, actor, dry_run } => {
+        Registry::Accept { ask, shown, reason, actor, dry_run } => {
             let account = Account { reason: Some(reason.clone()), actor };
-            let order = AcceptRegistryRequest { reason, dry_run };
+            let order = AcceptRegistryRequest { reason, dry_run, shown: shown.unwrap_or_default() };
             here(registry::orders::accept(&ask, &account, order)).map(done)
         }
     }

@@ -3,7 +3,8 @@
 //! Status and comparison read the follower's books; a freeze and the acceptance of held absences change
 //! them, for this gateway only. The registry gets an entry of the audit and nothing else, before it is done:
 //! without the entry nothing is applied. A freeze alone applies nothing, and is there for the day on which
-//! the registry cannot be written: then the log tells of it.
+//! the registry cannot be written: then the log tells of it. An acceptance applies what was shown and nothing
+//! else.
 
 use super::{Operator, apps::not_written, dump};
 use crate::{
@@ -18,11 +19,12 @@ use crate::{
     },
     table::{Node, Table},
 };
+use aws_lc_rs::digest::{SHA256, digest};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use suiyue_proto::{reason::Reason, v1};
+use suiyue_proto::{identity::certificate::hex, reason::Reason, v1};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -160,23 +162,50 @@ impl Operator {
             return Err(Reason::RegistryFrozen.status());
         }
         let table = self.snapshots.current().table.clone();
-        let (nodes_gone, regions_empty) = followed.books(|books| self.lost(&table, books.heard()));
-        let mut accepted = followed.held();
-        if !asked.dry_run {
-            let restored = followed.books(|books| books.restored().is_some());
-            if restored || !accepted.is_empty() {
-                let keys: Vec<&str> = accepted.keys().map(String::as_str).collect();
-                let (deed, what) = (deed.because(asked.reason.trim()), keys.join(" "));
-                self.note(&deed, &format!("accepted {what}")).await?;
+        let look = |books: &Books| self.look(&table, books);
+        let Look { held: mut accepted, nodes_gone, regions_empty, restored, shown } = followed.books(look);
+        if !asked.dry_run && (restored || !accepted.is_empty()) {
+            if asked.shown.is_empty() {
+                let expected = "what a dry run has shown";
+                return Err(Reason::FieldInvalid.with(&[("field", "shown"), ("expected", expected)]));
             }
-            accepted = followed.accept(asked.reason.trim());
+            if asked.shown != shown {
+                return Err(Reason::HeldChanged.with(&[("shown", &shown)]));
+            }
+            let keys: Vec<&str> = accepted.keys().map(String::as_str).collect();
+            let (deed, what) = (deed.because(asked.reason.trim()), keys.join(" "));
+            self.note(&deed, &format!("accepted {what}")).await?;
+            // It may have changed while that was written.
+            let done = followed.accept(asked.reason.trim(), |books| self.look(&table, books).shown == shown);
+            let Some(done) = done else {
+                self.note(&deed, "not accepted: something else is held by now").await?;
+                return Err(Reason::HeldChanged.status());
+            };
+            accepted = done;
         }
         Ok(v1::AcceptRegistryResponse {
             gateway: self.gateway.clone(),
             accepted: told(&accepted),
             nodes_gone,
             regions_empty,
+            shown,
         })
+    }
+
+    /// What an acceptance would do now.
+    fn look(&self, table: &Table, books: &Books) -> Look {
+        let (nodes_gone, regions_empty) = self.lost(table, books.heard());
+        let held = books.held().iter().filter(|(key, _)| !self.prefix.is_silent(key));
+        let held: BTreeMap<_, _> = held.map(|(key, held)| (key.clone(), held.clone())).collect();
+        let mut text = format!("{:?}\n{nodes_gone:?}\n{regions_empty:?}\n", books.restored());
+        for (key, held) in &held {
+            // What is held, and what takes its place.
+            let heard = books.heard().get(key).map_or(0, |entry| entry.mod_revision);
+            text.push_str(&format!("{key} {} {} {heard}\n", held.cause.as_str(), held.entry.mod_revision));
+        }
+        let sum = digest(&SHA256, text.as_bytes());
+        let shown = hex(&sum.as_ref()[..8]);
+        Look { held, nodes_gone, regions_empty, restored: books.restored().is_some(), shown }
     }
 
     /// Nodes of the table that the registry alone would not have any more, and the regions that they
@@ -199,6 +228,17 @@ impl Operator {
         let names = go.iter().map(|node| node.name.to_string()).collect();
         (names, empty.difference(&served).copied().collect())
     }
+}
+
+/// What an acceptance would do.
+struct Look {
+    held: BTreeMap<String, Held>,
+    nodes_gone: Vec<String>,
+    regions_empty: Vec<u32>,
+    /// A restored registry would be believed.
+    restored: bool,
+    /// Names all of it.
+    shown: String,
 }
 
 /// Whether an order must be reasoned.

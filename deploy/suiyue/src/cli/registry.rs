@@ -65,14 +65,18 @@ and the gateway's log has it. Health, shares and the failover between nodes go o
     },
     /// Apply the absences that a gateway has held back, and believe a restored registry.
     #[command(after_help = "Examples:
-  suiyue registry accept --dry-run                               what would go
-  suiyue registry accept --reason 'region 440100 is closed'
+  suiyue registry accept --dry-run                               what would go, and its hash
+  suiyue registry accept --shown 0123456789abcdef --reason 'region 440100 is closed'
 
+What is accepted is what the dry run has shown: the gateway refuses when something else is held by now.
 It is one gateway that accepts, the first of --gateway that can be reached; ask each one.")]
     Accept {
         /// Which gateway.
         #[command(flatten)]
         ask: Ask,
+        /// The hash that the dry run has shown.
+        #[arg(long, env = "SUIYUE_SHOWN", value_name = "HASH", required_unless_present = "dry_run")]
+        shown: Option<String>,
         /// Why, at most 200 characters: it stands in the audit.
         #[arg(long, env = "SUIYUE_REASON", value_name = "TEXT", default_value = "")]
         reason: String,

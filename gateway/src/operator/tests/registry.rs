@@ -51,7 +51,13 @@ impl Gateway {
     }
 
     async fn accept(&self, dry_run: bool) -> Result<v1::AcceptRegistryResponse, Status> {
-        let asked = v1::AcceptRegistryRequest { reason: "a trial".to_owned(), dry_run };
+        let shown = if dry_run { String::new() } else { self.accept_shown("", true).await?.shown };
+        self.accept_shown(&shown, dry_run).await
+    }
+
+    async fn accept_shown(&self, shown: &str, dry_run: bool) -> Result<v1::AcceptRegistryResponse, Status> {
+        let (reason, shown) = ("a trial".to_owned(), shown.to_owned());
+        let asked = v1::AcceptRegistryRequest { reason, dry_run, shown };
         self.operator.accept_registry(Request::new(asked)).await.map(Response::into_inner)
     }
 }
@@ -99,6 +105,30 @@ async fn what_is_held_is_told_everywhere_and_goes_when_it_is_accepted() {
     let [entry] = &audited[..] else { panic!("one acceptance: {audited:?}") };
     assert_eq!((entry.method.as_str(), entry.reason.as_str()), ("AcceptRegistry", "a trial"));
     assert_eq!(entry.after, format!("accepted {key}"));
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_that_was_not_shown() {
+    let gateway = Gateway::start().await;
+    let lease = beijing(&gateway).await;
+    gateway.registry.revoke(lease).await.unwrap();
+    gateway.until(|snapshot| !snapshot.table.stale.is_empty()).await;
+    let shown = gateway.accept(true).await.unwrap().shown;
+    refused(gateway.accept_shown("", false).await, Reason::FieldInvalid, &[("field", "shown")]);
+    // The spec goes, too: that is more than was looked at.
+    let spec = "/suiyue/v1/nodes/110000/jingkang/spec";
+    let revision = gateway.registry.list(spec).await.unwrap().entries[0].mod_revision;
+    let (expect, deletes) = (vec![(spec.to_owned(), revision)], vec![spec.to_owned()]);
+    written(&gateway.registry, Txn { expect, deletes, ..Txn::default() }).await;
+    while gateway.status().await.held.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let now = gateway.accept(true).await.unwrap();
+    assert_ne!(now.shown, shown);
+    refused(gateway.accept_shown(&shown, false).await, Reason::HeldChanged, &[("shown", &now.shown)]);
+    assert_eq!((gateway.status().await.held.len(), gateway.audited().await.len()), (2, 0));
+    assert_eq!(gateway.accept_shown(&now.shown, false).await.unwrap().accepted.len(), 2);
+    assert!(gateway.status().await.held.is_empty());
 }
 
 #[tokio::test]

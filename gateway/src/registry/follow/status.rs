@@ -243,16 +243,24 @@ impl Status {
         self.known().books.freeze().cloned()
     }
 
-    /// Applies the absences that are held back; what was held, presence left out.
+    /// Applies the absences that are held back, if `is_shown` says of the books that it is still what was
+    /// looked at; what was held, presence left out. `None`: it is something else, and nothing was done.
     #[must_use]
-    pub fn accept(&self, reason: &str) -> BTreeMap<String, Held> {
-        let held = self.held();
+    pub fn accept(
+        &self,
+        reason: &str,
+        is_shown: impl FnOnce(&Books) -> bool,
+    ) -> Option<BTreeMap<String, Held>> {
         let mut known = self.known();
-        known.books.accept();
+        if !is_shown(&known.books) {
+            return None;
+        }
+        let mut held = known.books.accept();
+        held.retain(|key, _| !known.prefix.is_silent(key));
         drop(known);
         tracing::warn!(entries = held.len(), reason, "an operator accepts the absences that were held");
         self.ordered.notify_one();
-        held
+        Some(held)
     }
 
     /// Tells when the registry said something new; presence of gateways is nothing new.

@@ -245,7 +245,7 @@ async fn a_start_without_the_registry_begins_with_the_copy_until_the_registry_an
     assert_eq!((table.policies.len(), table.histories), (1, 1));
     assert_eq!(words(&second.status), ["registry_restored", "entries_held"]);
     // Until somebody says that it is right.
-    assert_eq!(second.status.accept("a trial").len(), 1);
+    assert_eq!(second.status.accept("a trial", |_| true).unwrap().len(), 1);
     assert!(second.policies(0).await.policies.is_empty());
     assert!(words(&second.status).is_empty());
     second.shutdown.cancel();

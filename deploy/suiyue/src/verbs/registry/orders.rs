@@ -43,6 +43,8 @@ pub struct Accepted {
     pub nodes_gone: Vec<String>,
     /// Regions that nobody serves any more.
     pub regions_empty: Vec<u32>,
+    /// Names all of it: `--shown`.
+    pub shown: String,
 }
 
 /// Freezes a gateway, or ends it.
@@ -89,7 +91,15 @@ pub async fn accept(ask: &Ask, account: &Account, order: AcceptRegistryRequest) 
     let dry_run = order.dry_run;
     let mut operator = Operator::connect(&ask.gateways()).await?;
     operator.on_account(account)?;
-    let answer = operator.accept(order).await?;
+    let look = AcceptRegistryRequest { dry_run: true, ..order.clone() };
+    let answer = match operator.accept(order).await {
+        Ok(answer) => answer,
+        // Something else is held by now: say what.
+        Err(refused) => match operator.accept(look).await {
+            Ok(now) => return Err(refused.context(accepted(&now, true))),
+            Err(_) => return Err(refused),
+        },
+    };
     match ask.output {
         Format::Json => output::json(&Accepted {
             gateway: answer.gateway.clone(),
@@ -97,15 +107,17 @@ pub async fn accept(ask: &Ask, account: &Account, order: AcceptRegistryRequest) 
             accepted: answer.accepted.iter().map(Held::from).collect(),
             nodes_gone: answer.nodes_gone.clone(),
             regions_empty: answer.regions_empty.clone(),
+            shown: answer.shown.clone(),
         }),
         Format::Table => output::line(&accepted(&answer, dry_run)),
     }
 }
 
 fn accepted(answer: &AcceptRegistryResponse, dry_run: bool) -> String {
-    let AcceptRegistryResponse { gateway, accepted, nodes_gone, regions_empty } = answer;
+    let AcceptRegistryResponse { gateway, accepted, nodes_gone, regions_empty, shown } = answer;
+    let next = if dry_run { format!("\nto accept this: --shown {shown}") } else { String::new() };
     if accepted.is_empty() {
-        return format!("{gateway} holds nothing");
+        return format!("{gateway} holds nothing{next}");
     }
     let head = if dry_run { "dry run: would accept" } else { "accepted" };
     let mut text = format!("{head} the absence of {} keys at {gateway}", accepted.len());
@@ -119,7 +131,7 @@ fn accepted(answer: &AcceptRegistryResponse, dry_run: bool) -> String {
         let codes: Vec<_> = regions_empty.iter().map(u32::to_string).collect();
         text.push_str(&format!("\nregions that nobody serves: {}", codes.join(", ")));
     }
-    text
+    text + &next
 }
 
 #[cfg(test)]
@@ -151,9 +163,10 @@ mod tests {
             accepted: vec![held],
             nodes_gone: vec!["suikang".to_owned()],
             regions_empty: vec![440_100],
+            shown: "01ab".to_owned(),
         };
         let text = accepted(&answer, true);
-        for part in ["dry run", "/a (too_many)", "suikang", "440100"] {
+        for part in ["dry run", "/a (too_many)", "suikang", "440100", "--shown 01ab"] {
             assert!(text.contains(part), "{text}");
         }
         answer.accepted.clear();
