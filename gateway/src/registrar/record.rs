@@ -188,18 +188,29 @@ async fn swap(
 pub(super) enum Missing {
     /// The live entry: its lease ran out, or somebody deleted it.
     Live,
-    /// The spec: somebody deleted it, or etcd was wiped.
+    /// The spec: somebody deleted it, or etcd was wiped. Or nobody vouches any more for the certificate that
+    /// signed what stands there, and the node has a better one by now.
     Spec,
 }
 
 /// What is missing in the registry.
-pub(super) async fn missing(registry: &dyn Registry, place: &Place) -> Result<Option<Missing>, Error> {
-    for (key, missing) in [(&place.live, Missing::Live), (&place.spec, Missing::Spec)] {
-        if !registry.list(key).await?.entries.iter().any(|entry| entry.key == *key) {
-            return Ok(Some(missing));
-        }
+pub(super) async fn missing(
+    registry: &dyn Registry,
+    place: &Place,
+    admitted: &Admitted,
+) -> Result<Option<Missing>, Error> {
+    let read = async |key: &str| {
+        let entries = registry.list(key).await?.entries;
+        Ok::<_, Error>(entries.into_iter().find(|entry| entry.key == key))
+    };
+    if read(&place.live).await?.is_none() {
+        return Ok(Some(Missing::Live));
     }
-    Ok(None)
+    let (spec, keys) = (read(&place.spec).await?, read(&place.keys).await?);
+    let unsigned = admitted.signed.as_ref().is_some_and(|signed| {
+        signed.new_spec(spec.as_ref()).is_some() || signed.new_keys(keys.as_ref()).is_some()
+    });
+    Ok((spec.is_none() || unsigned).then_some(Missing::Spec))
 }
 
 fn is_ours(entry: &Entry, live: &LiveEndpoint) -> bool {

@@ -343,7 +343,7 @@ impl Session {
         if seen != Seen::Nothing {
             return Ok(());
         }
-        match record::missing(&*self.shared.registry, &self.place).await {
+        match record::missing(&*self.shared.registry, &self.place, &self.admitted).await {
             Ok(Some(Missing::Live)) => self.put().await,
             Ok(Some(Missing::Spec)) => self.restate().await,
             Ok(None) | Err(_) => Ok(()),
