@@ -28,6 +28,7 @@ use crate::scope::Scope;
 use crate::serial;
 use crate::server::{self, End};
 use crate::store;
+use crate::trust::Trust;
 use parts::Parts;
 use rand::Rng as _;
 use std::net::SocketAddr;
@@ -144,7 +145,8 @@ impl Bound {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let Self { config, listener, address, parts, manifest, store_thread } = self;
         let (tasks, stop, end) = (TaskTracker::new(), CancellationToken::new(), End::default());
-        let door = config.identity.as_ref().map(Door::new);
+        let trust = config.identity.clone().map(|own| Trust::new(own, config.trust.clone()));
+        let door = trust.as_ref().map(Door::new);
         if let Some(own) = config.identity.clone() {
             let stop = stop.clone();
             tasks.spawn(async move { stop.run_until_cancelled(own.keep()).await.unwrap_or_default() });
@@ -157,7 +159,7 @@ impl Bound {
             durable = config.data_dir.is_some(),
             "serving; holders are being loaded"
         );
-        let (handle, registration) = join(&config, manifest, address, &parts);
+        let (handle, registration) = join(&config, (manifest, trust), address, &parts);
         let goodbye = CancellationToken::new();
         let registered = tasks.spawn(stay_registered(registration, goodbye.clone()));
         tasks.spawn(follow(Arc::clone(&parts.readiness), handle, parts.clone(), stop.clone()));
@@ -222,7 +224,7 @@ fn manifest(config: &Config) -> v1::Manifest {
 
 fn join(
     config: &Config,
-    manifest: v1::Manifest,
+    (manifest, trust): (v1::Manifest, Option<Trust>),
     address: SocketAddr,
     parts: &Parts,
 ) -> (Option<Handle>, Joining) {
@@ -233,7 +235,7 @@ fn join(
     let registration = register::Registration {
         gateways: join.gateways.clone(),
         token: join.token.clone(),
-        identity: config.identity.clone(),
+        identity: trust,
         manifest,
         endpoint: config.endpoint.clone(),
         address: config.advertise.clone().unwrap_or_else(|| address.to_string()),

@@ -12,13 +12,16 @@ mod tests;
 
 use crate::keys::Verifying;
 use crate::scope::Role;
+use crate::trust::Root;
 use file::File;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use suiyue_proto::identity::{Files, Identity, SpiffeId};
+use suiyue_proto::identity::certificate::chain_from_pem;
+use suiyue_proto::identity::signed::NoAnchor;
+use suiyue_proto::identity::{Files, Identity, Leaf, SpiffeId, is_federation};
 use suiyue_proto::region::{self, Code};
 use suiyue_proto::sy1;
 use toml::Spanned;
@@ -54,6 +57,8 @@ pub struct Config {
     pub join: Option<Join>,
     /// The node's certificate; absent: it serves in the clear and joins by a token.
     pub identity: Option<Identity>,
+    /// The federation's anchor; absent: no gateway is ever revoked here.
+    pub trust: Option<Root>,
     /// Extra verifying keys.
     pub keys: Vec<Verifying>,
     /// Nodes that decide for other regions in scope.
@@ -235,6 +240,7 @@ impl Check<'_> {
             holders,
             populations: self.populations(file, &scopes)?,
             identity: self.identity(file, region, &name)?,
+            trust: self.trust(file)?,
             join: self.join(file, overrides)?,
             keys: self.keys(file)?,
             authorities: self.authorities(file, &scopes)?,
@@ -321,6 +327,33 @@ impl Check<'_> {
             return Err(self.at(given.span(), problem));
         }
         Ok(Some(own))
+    }
+
+    fn trust(&self, file: &File) -> Result<Option<Root>, Error> {
+        let Some(given) = &file.trust else { return Ok(None) };
+        let Some(own) = &file.identity else {
+            return Err(
+                self.at(given.span(), "trust: who is revoked is known by certificates: add [identity]")
+            );
+        };
+        let file::Trust { federation, anchor } = given.get_ref();
+        if !is_federation(federation.get_ref()) {
+            let problem = format!("trust.federation: {:?} is no name of a federation", federation.get_ref());
+            return Err(self.at(federation.span(), problem));
+        }
+        let leaf = fs::read(&own.get_ref().cert).ok();
+        let chain = leaf.and_then(|pem| chain_from_pem(&pem).ok()).unwrap_or_default();
+        let of = chain.first().and_then(|der| Leaf::parse(der).ok()).map(|leaf| leaf.id.federation);
+        if let Some(of) = of.filter(|of| of != federation.get_ref()) {
+            let problem =
+                format!("trust.federation: the certificate is of the federation {of:?}: write that");
+            return Err(self.at(federation.span(), problem));
+        }
+        let anchor = anchor
+            .get_ref()
+            .parse()
+            .map_err(|e: NoAnchor| self.at(anchor.span(), format!("trust.anchor: {e}")))?;
+        Ok(Some(Root { federation: federation.get_ref().clone(), anchor }))
     }
 
     fn keys(&self, file: &File) -> Result<Vec<Verifying>, Error> {

@@ -1,9 +1,14 @@
 //! How does a node prove who it is, and who may call it?
 //!
 //! With an identity it signs what it declares with its certificate's key, shows the certificate to the
-//! registrar, and serves TLS to whoever shows a gateway's certificate of its federation, nobody else.
+//! registrar, and serves TLS to whoever shows a gateway's certificate of its federation, nobody else. A
+//! connection to or from a gateway lasts as long as that certificate holds ([`crate::trust`]).
 //! Without one it joins by a token and serves in the clear.
 
+mod held;
+
+use crate::trust::Trust;
+use held::Held;
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use rustls::ServerConfig;
@@ -11,8 +16,8 @@ use std::io;
 use std::sync::Arc;
 use suiyue_proto::identity::files::Shown;
 use suiyue_proto::identity::signed::Kind;
-use suiyue_proto::identity::tls::{self, Expected};
-use suiyue_proto::identity::{Identity, Leaf, Refused, Subject, Usage};
+use suiyue_proto::identity::tls::{self, Chain, Expected};
+use suiyue_proto::identity::{Identity, Refused, Subject, Usage};
 use suiyue_proto::v1;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -28,53 +33,68 @@ fn gateways(own: &Identity) -> Expected {
 #[derive(Clone)]
 pub struct Door {
     config: Arc<ServerConfig>,
+    trust: Trust,
 }
 
 impl Door {
     /// For gateways of the node's federation.
     #[must_use]
-    pub fn new(own: &Identity) -> Self {
-        Self { config: tls::server(own, Arc::new(own.clone()), gateways(own)) }
+    pub fn new(trust: &Trust) -> Self {
+        let config = tls::server(trust.own(), Arc::new(trust.clone()), gateways(trust.own()));
+        Self { config, trust: trust.clone() }
     }
 
-    /// Shakes hands; the gateway's certificate comes with the connection.
+    /// Lasts until a gateway's certificate does not hold any more.
+    pub async fn ends(&self, chain: &Chain) {
+        self.trust.ends(chain).await;
+    }
+
+    /// Shakes hands; the gateway's certificates come with the connection.
     ///
     /// # Errors
     /// It is no gateway, or does not speak HTTP/2 by ALPN.
     pub async fn admit(
         &self,
         socket: TcpStream,
-    ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Leaf)> {
+    ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Chain)> {
         let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(socket).await?;
         let (_, session) = stream.get_ref();
         let chain = tls::peer(session.peer_certificates(), session.alpn_protocol(), Usage::Client);
-        let leaf = chain.map_err(io::Error::other)?.leaf;
-        Ok((stream, leaf))
+        Ok((stream, chain.map_err(io::Error::other)?))
     }
 }
 
-/// Connects to a gateway's control port.
+/// Connects to a gateway's control port, for a tool that knows of no revocations.
 ///
 /// # Errors
 /// No connection, or it is no gateway of the federation.
 pub async fn connect(own: &Identity, endpoint: Endpoint) -> Result<Channel, tonic::transport::Error> {
-    let config = tls::client(own, Arc::new(own.clone()), gateways(own));
+    connect_while(&Trust::new(own.clone(), None), endpoint).await
+}
+
+/// Connects to a gateway's control port, for as long as its certificate holds.
+///
+/// # Errors
+/// No connection, or it is no gateway of the federation, or one that is revoked.
+pub async fn connect_while(trust: &Trust, endpoint: Endpoint) -> Result<Channel, tonic::transport::Error> {
+    let config = tls::client(trust.own(), Arc::new(trust.clone()), gateways(trust.own()));
+    let trust = trust.clone();
     let connect = move |uri: Uri| {
-        let connector = TlsConnector::from(Arc::clone(&config));
-        async move { secure(&connector, &uri).await.map(TokioIo::new) }
+        let (connector, trust) = (TlsConnector::from(Arc::clone(&config)), trust.clone());
+        async move { secure(&connector, trust, &uri).await.map(TokioIo::new) }
     };
     endpoint.connect_with_connector(tower::service_fn(connect)).await
 }
 
-async fn secure(connector: &TlsConnector, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
+async fn secure(connector: &TlsConnector, trust: Trust, uri: &Uri) -> io::Result<Held<TlsStream<TcpStream>>> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let socket = TcpStream::connect((host, uri.port_u16().unwrap_or(8441))).await?;
     socket.set_nodelay(true)?;
     let stream = connector.connect(tls::no_name(), socket).await?;
     let (_, session) = stream.get_ref();
     let chain = tls::peer(session.peer_certificates(), session.alpn_protocol(), Usage::Server);
-    chain.map_err(io::Error::other)?;
-    Ok(stream)
+    let chain = chain.map_err(io::Error::other)?;
+    Ok(Held::new(stream, async move { trust.ends(&chain).await }))
 }
 
 /// Puts signatures in the place of what a hello says.

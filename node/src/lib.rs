@@ -26,3 +26,4 @@ pub mod serial;
 pub mod server;
 pub mod status;
 pub mod store;
+pub mod trust;

@@ -12,12 +12,12 @@
 //! It serves any node, of our services or of others: what is registered comes in as values.
 
 use crate::identity;
+use crate::trust::Trust;
 use rand::Rng as _;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
-use suiyue_proto::identity::Identity;
 use suiyue_proto::identity::files::Shown;
 use suiyue_proto::reason::Reason;
 use suiyue_proto::v1;
@@ -47,8 +47,8 @@ pub struct Registration {
     pub gateways: Vec<String>,
     /// Join token of the region; empty: the certificate is enough.
     pub token: String,
-    /// The node's certificate; `None`: the token says that it may join.
-    pub identity: Option<Identity>,
+    /// The node's certificate, and how gateways are judged; `None`: the token says that it may join.
+    pub identity: Option<Trust>,
     /// What the node declares.
     pub manifest: v1::Manifest,
     /// Name of this endpoint within the node.
@@ -204,7 +204,7 @@ async fn session(
         ..v1::Hello::default()
     };
     // Signed anew with every hello: the certificate may be another one by now.
-    let mut shown = registration.identity.as_ref().map(Identity::watch);
+    let mut shown = registration.identity.as_ref().map(|trust| trust.own().watch());
     let hello = match &mut shown {
         None => hello,
         Some(shown) => match identity::sign(&shown.borrow_and_update(), hello) {
@@ -217,7 +217,7 @@ async fn session(
     match opened {
         Ok((say, hear)) => {
             tokio::select! {
-                end = talk(&say, hear, feeds, shutdown) => end,
+                end = talk(registration, (&say, hear), feeds, shutdown) => end,
                 () = renewed(&mut shown) => End::KeysChanged,
             }
         }
@@ -254,7 +254,7 @@ async fn open(
     Ok((say, client.register(request).await?.into_inner()))
 }
 
-async fn connect(gateway: &str, identity: Option<&Identity>) -> Result<Channel, Status> {
+async fn connect(gateway: &str, identity: Option<&Trust>) -> Result<Channel, Status> {
     let url = if gateway.contains("://") { gateway.to_owned() } else { format!("http://{gateway}") };
     let endpoint = Endpoint::from_shared(url).map_err(|_| Status::invalid_argument("not an address"))?;
     let endpoint = endpoint
@@ -264,7 +264,7 @@ async fn connect(gateway: &str, identity: Option<&Identity>) -> Result<Channel, 
         .keep_alive_timeout(Duration::from_secs(3));
     let connected = match identity {
         None => endpoint.connect().await,
-        Some(own) => identity::connect(own, endpoint).await,
+        Some(trust) => identity::connect_while(trust, endpoint).await,
     };
     connected.map_err(|error| {
         tracing::debug!(%error, gateway, "no connection");
@@ -273,8 +273,8 @@ async fn connect(gateway: &str, identity: Option<&Identity>) -> Result<Channel, 
 }
 
 async fn talk(
-    say: &Sayer,
-    mut hear: Streaming<v1::RegisterResponse>,
+    registration: &Registration,
+    (say, mut hear): (&Sayer, Streaming<v1::RegisterResponse>),
     feeds: &mut Feeds,
     shutdown: &CancellationToken,
 ) -> End {
@@ -287,7 +287,7 @@ async fn talk(
             // A goodbye before the welcome would race with it.
             () = shutdown.cancelled(), if joined => return goodbye(say, hear, feeds).await,
             heard = hear.message() => match heard {
-                Ok(Some(answer)) => listen(answer, feeds, &mut every),
+                Ok(Some(answer)) => listen(answer, registration, feeds, &mut every),
                 Ok(None) => Err(Status::unavailable("the registrar ended the stream")),
                 Err(status) => Err(status),
             },
@@ -324,7 +324,12 @@ impl Feeds {
     }
 }
 
-fn listen(answer: v1::RegisterResponse, feeds: &Feeds, every: &mut Duration) -> Result<(), Status> {
+fn listen(
+    answer: v1::RegisterResponse,
+    registration: &Registration,
+    feeds: &Feeds,
+    every: &mut Duration,
+) -> Result<(), Status> {
     match answer.message {
         Some(Heard::Welcome(welcome)) => {
             tracing::info!(gateway = welcome.gateway, lease_ms = welcome.lease_ms, "registered");
@@ -336,6 +341,14 @@ fn listen(answer: v1::RegisterResponse, feeds: &Feeds, every: &mut Duration) -> 
         }
         Some(Heard::Keys(keys)) => {
             feeds.federation.send_replace(keys);
+        }
+        Some(Heard::Trust(trust)) => {
+            for record in trust.records {
+                let taken = registration.identity.as_ref().map(|trust| trust.take(&record));
+                if let Some(Err(why)) = taken {
+                    tracing::warn!(why, "a record of trust that the gateway tells of does not count");
+                }
+            }
         }
         Some(Heard::Farewell(_)) => return Err(Status::unavailable("the registrar said farewell")),
         // Something newer than this node: it is not for us.

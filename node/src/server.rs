@@ -12,8 +12,6 @@ use crate::identity::Door;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::time::Duration;
-use suiyue_proto::identity::Leaf;
-use suiyue_proto::identity::files::now;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -96,22 +94,15 @@ async fn connection(stream: TcpStream, door: Option<Door>, routes: Routes, end: 
         admitted = timeout(PREFACE_WITHIN, door.admit(stream)) => admitted,
     };
     match admitted {
-        Ok(Ok((stream, leaf))) => {
+        Ok(Ok((stream, chain))) => {
             tokio::select! {
                 () = answer(stream, routes, end) => {}
                 // A gateway replaces its connections before its certificate ends.
-                () = over(&leaf) => tracing::info!(id = %leaf.id, "a gateway's certificate has expired: its connection is closed"),
+                () = door.ends(&chain) => tracing::info!(id = %chain.leaf.id, "a gateway's certificate does not hold any more: its connection is closed"),
             }
         }
         Ok(Err(error)) => tracing::debug!(%error, "a caller was not let in"),
         Err(_) => tracing::debug!("a handshake took too long"),
-    }
-}
-
-/// Lasts until the certificate has expired.
-async fn over(leaf: &Leaf) {
-    while let Ok(left @ 1..) = u64::try_from(leaf.not_after_unix_s - now()) {
-        tokio::time::sleep(Duration::from_secs(left.min(3600))).await;
     }
 }
 

@@ -59,7 +59,7 @@ impl Scene {
     }
 
     /// Writes into etcd as its owner can.
-    async fn put(&self, key: &str, value: &[u8]) -> anyhow::Result<()> {
+    pub(crate) async fn put(&self, key: &str, value: &[u8]) -> anyhow::Result<()> {
         // etcdctl takes a value that is no text on its standard input.
         let file = self.desk.path("value");
         std::fs::write(&file, value)?;
@@ -103,13 +103,13 @@ impl Scene {
     }
 }
 
-fn manifest(name: &str, region: u32) -> Manifest {
+pub(crate) fn manifest(name: &str, region: u32) -> Manifest {
     let role = if region.is_multiple_of(10_000) { Role::Province } else { Role::City };
     Manifest { region, node: name.to_owned(), role: role.into(), scopes: vec![region], ..Default::default() }
 }
 
 /// What a registrar answers to somebody with this certificate who says that.
-async fn registered(
+pub(crate) async fn registered(
     control: SocketAddr,
     shown: &Identity,
     signer: &suiyue_proto::identity::Files,
@@ -237,7 +237,7 @@ async fn certificates_that_are_not_good_register_nobody() -> anyhow::Result<()> 
 }
 
 /// Knocks at a port with a certificate, or as whatever `change` makes of us; `Ok`: it is open.
-async fn door(
+pub(crate) async fn door(
     address: SocketAddr,
     own: &Identity,
     files: Option<&suiyue_proto::identity::Files>,
@@ -457,7 +457,7 @@ async fn etcd_may_demand_certificates_and_a_role_that_is_limited_to_the_prefix()
 }
 
 /// Established TCP connections to a local port.
-fn established(port: u16) -> anyhow::Result<usize> {
+pub(crate) fn established(port: u16) -> anyhow::Result<usize> {
     let remote = format!(":{port:04X}");
     let text = std::fs::read_to_string("/proc/net/tcp")?;
     let lines = text.lines().filter_map(|line| {

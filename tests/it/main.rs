@@ -26,5 +26,6 @@ mod shifts;
 mod stages;
 mod static_nodes;
 mod trace;
+mod trust;
 mod walkthrough;
 mod watch;

@@ -52,6 +52,33 @@ impl Desk {
         Ok(Self { dir, anchor: AnchorKey::generate()?, authority })
     }
 
+    /// A desk of the same federation with an authority of its own.
+    ///
+    /// # Errors
+    /// When its directory cannot be made.
+    pub fn beside(&self, name: &str) -> anyhow::Result<Self> {
+        let dir = TempDir::new()?;
+        let (authority, _) = Authority::new(name, now() - 300, now() + 30 * 24 * 3600)?;
+        fs::write(dir.path().join("ca.pem"), authority.cert())?;
+        Ok(Self { dir, anchor: AnchorKey::from_pem(&self.anchor.to_pem()?)?, authority })
+    }
+
+    /// The authority's certificate, in DER.
+    #[must_use]
+    pub fn authority(&self) -> &[u8] {
+        self.authority.der()
+    }
+
+    /// A certificate of another desk takes the place of one of this desk's.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn adopt(&self, name: &str, from: &Files) -> anyhow::Result<()> {
+        let files = self.files(name);
+        replace(&files.key, &fs::read_to_string(&from.key)?, 0o600)?;
+        replace(&files.cert, &fs::read_to_string(&from.cert)?, 0o644)
+    }
+
     /// A file of its directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -94,6 +121,12 @@ impl Desk {
         let files = self.issue(id, &format!("spiffe://{FEDERATION}/gateway/{id}"), |_| {})?;
         let anchor = self.anchor.public();
         Ok(format!("{}[trust]\nfederation = \"{FEDERATION}\"\nanchor = \"{anchor}\"\n", section(&files)))
+    }
+
+    /// `[trust]` of a node.
+    #[must_use]
+    pub fn anchored(&self) -> String {
+        format!("[trust]\nfederation = \"{FEDERATION}\"\nanchor = \"{}\"\n", self.anchor.public())
     }
 
     /// `[identity]` of a node.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::unix_ms,
-    identity::{Peer, Trust},
+    identity::{Peer, Roll, Trust},
     registry::Error,
     table::Table,
 };
@@ -22,12 +22,12 @@ use suiyue_proto::{
     reason::Reason,
     region::Code,
     v1::{
-        Farewell, LiveEndpoint, RegionReady, RegisterRequest, RegisterResponse, Report, Welcome,
-        register_request, register_response::Message,
+        Farewell, LiveEndpoint, RegionReady, RegisterRequest, RegisterResponse, Report, TrustRecords,
+        Welcome, register_request, register_response::Message,
     },
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -263,6 +263,7 @@ impl Session {
         // Sent at once, whether they have changed or not; and a lease that changed while we enrolled
         // is noticed.
         keys.mark_changed();
+        let mut rolls = rolls(shared.settings.trust.as_ref());
         leases.mark_changed();
         let mut heard = Instant::now();
         let ends = certificate_ends(shared.settings.trust.clone(), self.admitted.peer.clone());
@@ -280,14 +281,11 @@ impl Session {
                 }
                 Ok(()) = leases.changed() => {
                     let lease = *leases.borrow_and_update();
-                    match lease.filter(|lease| *lease != self.lease) {
-                        // With the lease more may be gone: etcd may have been wiped.
-                        Some(lease) => {
-                            self.lease = lease;
-                            self.put().await
-                        }
-                        None => Ok(()),
-                    }
+                    self.granted(lease).await
+                }
+                records = told(&mut rolls) => {
+                    self.tell(Message::Trust(records)).await;
+                    Ok(())
                 }
                 () = async { sleep_until(retry_at.unwrap_or_else(Instant::now)).await }, if retry_at.is_some() => {
                     if self.owes_all { self.restate().await } else { self.put().await }
@@ -367,6 +365,18 @@ impl Session {
                 self.failed(&error);
                 Ok(())
             }
+        }
+    }
+
+    /// There is another lease, or none.
+    async fn granted(&mut self, lease: Option<i64>) -> Result<(), End> {
+        match lease.filter(|lease| *lease != self.lease) {
+            // With the lease more may be gone: etcd may have been wiped.
+            Some(lease) => {
+                self.lease = lease;
+                self.put().await
+            }
+            None => Ok(()),
         }
     }
 
@@ -482,6 +492,25 @@ async fn certificate_ends(trust: Option<Trust>, peer: Option<Peer>) {
         (Some(trust), Some(peer)) => trust.ends(peer.chain()).await,
         _ => std::future::pending().await,
     }
+}
+
+/// Nodes hear of what the anchor said at once, and whenever that changes.
+fn rolls(trust: Option<&Trust>) -> Option<watch::Receiver<Arc<Roll>>> {
+    let mut rolls = trust.filter(|trust| trust.root().is_some())?.rolls();
+    rolls.mark_changed();
+    Some(rolls)
+}
+
+/// The records, when there are other ones.
+async fn told(rolls: &mut Option<watch::Receiver<Arc<Roll>>>) -> TrustRecords {
+    if let Some(rolls) = rolls
+        && rolls.changed().await.is_ok()
+    {
+        let roll = rolls.borrow_and_update();
+        let records = roll.provinces().values().map(|province| province.signed().clone());
+        return TrustRecords { records: records.collect() };
+    }
+    std::future::pending().await
 }
 
 /// What a table says of an endpoint.

@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) population: Vec<Population>,
     pub(super) join: Option<Spanned<Join>>,
     pub(super) identity: Option<Spanned<Identity>>,
+    pub(super) trust: Option<Spanned<Trust>>,
     #[serde(default)]
     pub(super) key: Vec<Key>,
     #[serde(default)]
@@ -60,6 +61,13 @@ pub(super) struct Identity {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
     pub(super) trust: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trust {
+    pub(super) federation: Spanned<String>,
+    pub(super) anchor: Spanned<String>,
 }
 
 #[derive(Deserialize)]

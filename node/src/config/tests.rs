@@ -42,6 +42,7 @@ fn a_wrong_field_is_named_with_its_line() {
     check("[[key]]\nid = \"zz\"\npublic_key = \"\"\nregions = []", 4, "key.id: 8 hex digits");
     check("[[authority]]\nregion = 610100\nnode = \"x\"", 4, "authority.region");
     check("foreign_code_prefixes = [\"SY1:\"]", 3, "another prefix than SY1:");
+    check("[trust]\nfederation = \"lingnan\"\nanchor = \"00\"", 3, "add [identity]");
     check("name = \"again\"", 3, "duplicate key");
 }
 
