@@ -100,6 +100,17 @@ pub struct EtcdTls {
     pub ca: String,
     /// This gateway's certificate for etcd, with its private key: its common name is the user.
     pub client: Option<(String, String)>,
+    /// Where all of it stands.
+    pub files: EtcdFiles,
+}
+
+/// Files of what is shown to etcd, and of what etcd must show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdFiles {
+    /// Who vouches for etcd.
+    pub ca: PathBuf,
+    /// This gateway's certificate for etcd, and its private key.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 impl std::fmt::Debug for EtcdTls {
@@ -374,7 +385,10 @@ fn etcd_tls(source: &Source<'_>, given: &file::Registry) -> Result<Option<EtcdTl
             return Err(source.invalid(&one.span(), "registry", "cert and key come together"));
         }
     };
-    Ok(Some(EtcdTls { ca: read(ca, "registry.ca")?, client }))
+    let paths = given.cert.as_ref().zip(given.key.as_ref());
+    let paths = paths.map(|(cert, key)| (cert.get_ref().clone(), key.get_ref().clone()));
+    let files = EtcdFiles { ca: ca.get_ref().clone(), client: paths };
+    Ok(Some(EtcdTls { ca: read(ca, "registry.ca")?, client, files }))
 }
 
 /// Names are looked up when a peer is asked: it may have another address by then.

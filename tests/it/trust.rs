@@ -6,13 +6,14 @@
 use crate::identity::{Scene, door, established, manifest, registered};
 use anyhow::{Context as _, ensure};
 use prost::Message as _;
-use suiyue_gateway::registry::{Registry as _, etcd::Etcd};
+use suiyue_gateway::registry::{Registry as _, etcd::Etcd as Registry};
 use suiyue_proto::{
     identity::{Identity, files::now, signed::Kind},
     reason::Reason,
     v1::{EndpointDeclaration, LiveEndpoint, RegionReady, Report},
 };
 use suiyue_tests::{
+    etcd::{Etcd, Tls},
     eventually::eventually,
     gateway::Gateway,
     node::Node,
@@ -26,7 +27,7 @@ const SPEC: &str = "/suiyue/v1/nodes/440100/suikang/spec";
 
 /// The value of a key in etcd.
 async fn value(scene: &Scene, key: &str) -> anyhow::Result<Vec<u8>> {
-    let etcd = Etcd::connect(&[scene.etcd.endpoint()]).await?;
+    let etcd = Registry::connect(&[scene.etcd.endpoint()]).await?;
     let entry = etcd.list(key).await?.entries.into_iter().find(|entry| entry.key == key);
     Ok(entry.with_context(|| format!("no {key}"))?.value.to_vec())
 }
@@ -203,4 +204,40 @@ async fn a_node_lets_a_revoked_gateway_go() -> anyhow::Result<()> {
     println!("revoked to let go: {:?}", since.elapsed());
     ensure!(door(node.address, &shown, None, |_| {}).await.is_err(), "the revoked gateway gets in");
     scene.gateway.sees("huakang", node.address).await
+}
+
+#[tokio::test]
+async fn a_gateway_shows_etcd_its_new_certificate() -> anyhow::Result<()> {
+    let desk = Desk::new()?;
+    let uri = |name: &str| format!("spiffe://{FEDERATION}/app/{name}");
+    let named = |name: &str| desk.issue(name, &uri(name), |_| {});
+    let root = named("root")?;
+    let ends = now() + 6;
+    let own = desk.issue("gateway", &uri("gateway"), |order| order.not_after_unix_s = ends)?;
+    let mut etcd = Etcd::secured(Tls { server: named("etcd")?, root }).await?;
+    let registry = format!(
+        "[registry]\nkind = \"etcd\"\nendpoints = [{:?}]\nca = {:?}\ncert = {:?}\nkey = {:?}\n",
+        etcd.endpoint(),
+        own.trust,
+        own.cert,
+        own.key
+    );
+    let gateway = Gateway::builder("gw-1").registry(&registry).start().await?;
+    gateway.agrees().await?;
+    named("gateway")?;
+    eventually("the new certificate is read, and the old one has ended", async || {
+        ensure!(gateway.process.log().contains("a certificate was read again"), "it was not read");
+        ensure!(now() > ends, "it is valid still");
+        Ok(())
+    })
+    .await?;
+    // Connections that are made now are made with the new one.
+    etcd.stop();
+    etcd.resume().await?;
+    eventually("the gateway follows etcd again", async || {
+        let lost = gateway.following().await?.lost;
+        ensure!(lost.is_empty(), "{lost}");
+        gateway.agrees().await
+    })
+    .await
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     table::{Source, Table},
 };
+use futures_util::future::OptionFuture;
 use std::{
     pin::Pin,
     sync::{
@@ -49,13 +50,16 @@ pub(super) async fn join(
     tables: watch::Sender<Arc<Table>>,
     table: watch::Receiver<Arc<Table>>,
 ) -> Result<Option<Joined>, Error> {
+    let mut etcds = None;
     let (registry, source): (Arc<dyn Registry>, Source) = match config.registry.kind {
         Kind::None => return Ok(None),
         Kind::Embedded => (Arc::new(Embedded::new()), Source::Embedded),
-        Kind::Etcd => (
-            Arc::new(Etcd::connect_with(&config.registry.endpoints, config.registry.tls.as_ref()).await?),
-            Source::Etcd,
-        ),
+        Kind::Etcd => {
+            let etcd = Etcd::connect_with(&config.registry.endpoints, config.registry.tls.as_ref()).await?;
+            let etcd = Arc::new(etcd);
+            etcds = Some(etcd.clone());
+            (etcd, Source::Etcd)
+        }
     };
     let prefix = config.registry.prefix.clone();
     let stop_following = CancellationToken::new();
@@ -78,8 +82,9 @@ pub(super) async fn join(
             copies.keep(status, stop).await;
         }
     };
+    let (follow_files, stop) = (OptionFuture::from(etcds.map(Etcd::keep)), stop_following.clone());
     let following = async move {
-        tokio::join!(following, keeping, remembering);
+        tokio::join!(following, keeping, remembering, stop.run_until_cancelled(follow_files));
     };
     let settings = Settings {
         prefix,

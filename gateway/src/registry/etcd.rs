@@ -10,10 +10,11 @@
 //! Each keep-alive is a stream of its own, because the client's streams end and stay ended.
 
 mod errors;
+mod files;
 mod watching;
 
 use super::{Entry, Error, Listing, Outcome, Registry, Txn, Update};
-use crate::config::EtcdTls;
+use crate::config::{EtcdFiles, EtcdTls};
 use errors::{class_read, class_write};
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue, PutOptions,
@@ -22,7 +23,7 @@ use etcd_client::{
 use futures_util::future::{BoxFuture, FutureExt as _};
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -42,35 +43,22 @@ const MAX_ANSWER: usize = 32 << 20;
 
 /// An etcd cluster.
 pub struct Etcd {
-    members: Vec<Client>,
+    endpoints: Vec<String>,
+    /// Clients of the members; other ones when a certificate has changed.
+    members: RwLock<Arc<Members>>,
+    /// Where the certificates stand.
+    files: Option<EtcdFiles>,
     /// The member in use.
     current: Arc<AtomicUsize>,
     /// The cluster that answered last; 0: none yet.
     cluster: AtomicU64,
 }
 
-impl std::fmt::Debug for Etcd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Etcd").field("members", &self.members.len()).finish_non_exhaustive()
-    }
-}
+/// One client a member.
+struct Members(Vec<Client>);
 
-impl Etcd {
-    /// Gets ready to talk to the members, e.g. `http://127.0.0.1:2379`. Connections are made when
-    /// they are needed: an etcd that is away now is no error.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] when there is no endpoint, or one is no address.
-    pub async fn connect<E: AsRef<str>>(endpoints: &[E]) -> Result<Self, Error> {
-        Self::connect_with(endpoints, None).await
-    }
-
-    /// The same over TLS, where `tls` is given and the members are `https://`. The files behind it are
-    /// read once: connections to etcd outlive certificates.
-    ///
-    /// # Errors
-    /// [`Error::Refused`].
-    pub async fn connect_with<E: AsRef<str>>(endpoints: &[E], tls: Option<&EtcdTls>) -> Result<Self, Error> {
+impl Members {
+    async fn open(endpoints: &[String], tls: Option<&EtcdTls>) -> Result<Self, Error> {
         let mut options = ConnectOptions::new()
             .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
             .with_connect_timeout(CONNECT_WITHIN)
@@ -84,13 +72,46 @@ impl Etcd {
         }
         let mut members = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
-            let client = Client::connect([endpoint.as_ref()], Some(options.clone())).await;
-            members.push(client.map_err(|e| Error::Refused(format!("{}: {e}", endpoint.as_ref())))?);
+            let client = Client::connect([endpoint.as_str()], Some(options.clone())).await;
+            members.push(client.map_err(|e| Error::Refused(format!("{endpoint}: {e}")))?);
         }
         if members.is_empty() {
             return Err(Error::Refused("no endpoint of etcd is given".to_owned()));
         }
-        Ok(Self { members, current: Arc::default(), cluster: AtomicU64::new(0) })
+        Ok(Self(members))
+    }
+}
+
+impl std::fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Etcd").field("members", &self.endpoints.len()).finish_non_exhaustive()
+    }
+}
+
+impl Etcd {
+    /// Gets ready to talk to the members, e.g. `http://127.0.0.1:2379`. Connections are made when
+    /// they are needed: an etcd that is away now is no error.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when there is no endpoint, or one is no address.
+    pub async fn connect<E: AsRef<str>>(endpoints: &[E]) -> Result<Self, Error> {
+        Self::connect_with(endpoints, None).await
+    }
+
+    /// The same over TLS, where `tls` is given and the members are `https://`. [`Etcd::keep`] follows the files
+    /// behind it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub async fn connect_with<E: AsRef<str>>(endpoints: &[E], tls: Option<&EtcdTls>) -> Result<Self, Error> {
+        let endpoints: Vec<String> = endpoints.iter().map(|one| one.as_ref().to_owned()).collect();
+        let members = RwLock::new(Arc::new(Members::open(&endpoints, tls).await?));
+        let files = tls.map(|tls| tls.files.clone());
+        Ok(Self { endpoints, members, files, current: Arc::default(), cluster: AtomicU64::new(0) })
+    }
+
+    fn members(&self) -> Arc<Members> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// One call at the member in use. If that cannot be reached the next caller gets the next one.
@@ -101,7 +122,7 @@ impl Etcd {
         late: fn(String) -> Error,
     ) -> Result<T, Error> {
         let at = self.current.load(Ordering::Relaxed);
-        let result = match timeout(CALL_WITHIN, call(self.members[at].clone())).await {
+        let result = match timeout(CALL_WITHIN, call(self.members().0[at].clone())).await {
             Ok(result) => result.map_err(class),
             Err(_) => Err(late(format!("no answer within {CALL_WITHIN:?}"))),
         };
@@ -120,7 +141,7 @@ impl Etcd {
         loop {
             let result = self.call(&call, class_read, Error::Unreachable).await;
             tried += 1;
-            if tried == self.members.len() || !matches!(result, Err(Error::Unreachable(_))) {
+            if tried == self.endpoints.len() || !matches!(result, Err(Error::Unreachable(_))) {
                 return result;
             }
         }
@@ -128,7 +149,7 @@ impl Etcd {
 
     /// The member cannot be used: go on with the next one, once for all who find out.
     fn leave(&self, at: usize) {
-        leave(&self.current, at, self.members.len());
+        leave(&self.current, at, self.endpoints.len());
     }
 
     /// One page from `from` on, at `revision` (0: the newest).
@@ -254,7 +275,7 @@ impl Registry for Etcd {
             let stream = self.read(|client| watching::open(client, prefix.to_owned(), after)).await?;
             // A watch that is lost moves everybody on, too: a member can answer calls and watch nothing.
             let (current, at) = (self.current.clone(), self.current.load(Ordering::Relaxed));
-            let members = self.members.len();
+            let members = self.endpoints.len();
             Ok(watching::spawn(stream, after, cluster, move || leave(&current, at, members)))
         }
         .boxed()

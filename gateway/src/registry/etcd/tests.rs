@@ -79,7 +79,7 @@ async fn a_compacted_watch_is_lost_and_says_so() {
     let registry = server.registry().await;
     let first = written(&registry, put("/x", "1", 0, 0)).await;
     let second = written(&registry, put("/y", "1", 0, 0)).await;
-    registry.members[1].clone().compact(second, None).await.unwrap();
+    registry.members().0[1].clone().compact(second, None).await.unwrap();
     let mut updates = registry.watch("/", first - 1).await.unwrap();
     loop {
         match updates.recv().await.unwrap() {
