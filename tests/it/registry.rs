@@ -352,7 +352,7 @@ async fn a_frozen_gateway_applies_nothing_until_it_is_told_to() -> anyhow::Resul
     assert_eq!(federation.gateways[0].node("city").await?.endpoints.len(), 1);
     let diff = verb(&["diff"]).await?;
     assert!(diff.code == Some(1) && diff.stdout.contains("1 keys differ"), "{diff:?}");
-    let accept = verb(&["accept"]).await?;
+    let accept = verb(&["accept", "--shown", "0"]).await?;
     assert!(accept.code == Some(3) && accept.stderr.contains("REGISTRY_FROZEN"), "{accept:?}");
     let status = verb(&["status"]).await?;
     assert!(status.stdout.contains("FROZEN") && status.stdout.contains("a trial"), "{status:?}");

@@ -126,6 +126,15 @@ fn a_certificate_names_the_node_and_takes_the_place_of_a_token() {
     put("spiffe://lingnan/region/440100/node/suikang");
     let config = load(&format!("{GOOD}{section}[join]\ngateways = [\"a:1\"]\n")).unwrap();
     assert!(config.identity.is_some() && config.join.is_some_and(|join| join.token.is_empty()));
+    let anchor = "0".repeat(64);
+    let trusting = |federation: &str, anchor: &str| {
+        format!("{section}[trust]\nfederation = {federation:?}\nanchor = {anchor:?}\n")
+    };
+    let config = load(&format!("{GOOD}{}", trusting("lingnan", &anchor))).unwrap();
+    assert_eq!(config.trust.unwrap().federation, "lingnan");
+    check(&trusting("Lingnan", &anchor), 8, "trust.federation: \"Lingnan\" is no name");
+    check(&trusting("other", &anchor), 8, "the certificate is of the federation \"lingnan\"");
+    check(&trusting("lingnan", "00"), 9, "trust.anchor: an anchor is 64 hexadecimal digits");
     put("spiffe://lingnan/region/440100/node/yuekang");
     check(&section, 3, "but this node is spiffe://lingnan/region/440100/node/suikang");
     put("spiffe://lingnan/gateway/gw-1");
