@@ -5,10 +5,12 @@
 //! not ready → the listener closes → GOAWAY → in-flight calls finish → control side.
 
 mod federation;
+mod glass;
 mod services;
 
 use crate::{
     admin::Admin,
+    breakglass,
     config::{Config, Kind},
     control::{self, Control, Snapshots},
     identity::public::Public,
@@ -65,6 +67,17 @@ pub enum Error {
     /// The records of trust in the state directory cannot be read.
     #[error("state_dir: trust")]
     Trust(#[source] std::io::Error),
+    /// The break-glass journal cannot be read.
+    #[error("state_dir")]
+    Journal(#[from] breakglass::journal::Error),
+    /// The break-glass socket cannot be opened.
+    #[error("breakglass socket {path}", path = path.display())]
+    Socket {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A part of the gateway failed while it ran; it has drained.
     #[error("a part of the gateway has failed")]
     Broken,
@@ -191,6 +204,7 @@ impl Bound {
         let gateways = metrics.apps.gateways.clone();
         let has_registry = config.registry.kind != Kind::None;
         let heard_ms = Arc::new(AtomicI64::new(if has_registry { 0 } else { i64::MAX }));
+        let pane = glass::open(&config)?;
         let setup = control::Setup {
             tables: table.clone(),
             ramp: config.ramp,
@@ -199,6 +213,7 @@ impl Bound {
             gateways: gateways.clone(),
             heard_ms: heard_ms.clone(),
             trust: config.trust.clone(),
+            glass: pane.glass.clone(),
         };
         follow_certificates(&config, &stages.ended);
         let (controller, snapshots) = Control::new(setup);
@@ -209,7 +224,9 @@ impl Bound {
             tasks.spawn(federation::watch(joined.followed.clone(), gateways, heard_ms, stages.ended.clone()));
             tasks.spawn(federation::remember(&config, joined, metrics.audit.clone(), stages.ended.clone()));
         }
-        let operator = services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone());
+        let (numbers, reach) = ((snapshots.clone(), metrics.clone()), pane.reach(&shutdown));
+        let operator = services::operator(&config, joined.as_ref(), numbers, reach);
+        pane.start(&operator, &mut tasks, &stages.ended);
         tasks.spawn(Shifts(operator.clone()).guard(stages.ended.clone()));
         let public = services::public(&operator, &shutdown);
         let followed = operator.followed.clone();
@@ -230,9 +247,7 @@ impl Bound {
         let closing = stages.closing.clone();
         let dealing = listener::accept(data, workers.deal, metrics, config.limits.connections, closing);
         let accept = once_known(snapshots, stages.closing.clone(), dealing);
-        tracing::info!(id = %config.id, data = %addresses.data, control = %addresses.control,
-            admin = %addresses.admin, workers = config.workers, anonymous = config.anonymous.as_str(),
-            "gateway serves");
+        say(&config, &addresses);
         let broken = stages.last(&shutdown, tokio::spawn(accept), workers.threads, tasks).await;
         if let Some(outlet) = outlet {
             let _ = tokio::task::spawn_blocking(|| outlet.join()).await;
@@ -240,6 +255,11 @@ impl Bound {
         tracing::info!("gateway has ended");
         if broken { Err(Error::Broken) } else { Ok(()) }
     }
+}
+
+fn say(config: &Config, Addresses { data, control, admin }: &Addresses) {
+    let (id, workers, anonymous) = (&config.id, config.workers, config.anonymous.as_str());
+    tracing::info!(id, %data, %control, %admin, workers, anonymous, "gateway serves");
 }
 
 /// Connections wait in the kernel's queue: who has read nothing could only refuse their calls.

@@ -8,6 +8,7 @@ mod apps;
 mod file;
 mod identity;
 mod nodes;
+mod shifts;
 mod telemetry;
 
 pub use file::{File, Kind};
@@ -76,6 +77,21 @@ pub struct Config {
     /// Fraction of a region's calls above which a second person must approve that they move, where the region's
     /// policy says nothing.
     pub two_person_above: f64,
+    /// A node stays on each step of its trial for this time.
+    pub canary_step: Duration,
+    /// Where the glass can be broken; `None`: nowhere.
+    pub breakglass: Option<Breakglass>,
+}
+
+/// The socket for what is ordered past the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breakglass {
+    /// Its path.
+    pub socket: PathBuf,
+    /// The directory of its journal.
+    pub dir: PathBuf,
+    /// Users that may, beside root and the gateway's own, by their numbers.
+    pub users: Vec<u32>,
 }
 
 /// Where the registry is.
@@ -238,22 +254,10 @@ impl Config {
             limits: limits(&source, &file)?,
             ramp: ramp(&source, &file)?,
             telemetry: telemetry::settings(&source, &file.telemetry)?,
-            two_person_above: two_person_above(&source, &file)?,
+            two_person_above: shifts::two_person_above(&source, &file)?,
+            canary_step: shifts::canary_step(&source, &file)?,
+            breakglass: shifts::breakglass(&source, &file, overrides)?,
         })
-    }
-}
-
-/// One person moves a fifth of a region's calls, where nothing else is said.
-const TWO_PERSON_ABOVE: f64 = 0.2;
-
-fn two_person_above(source: &Source<'_>, file: &File) -> Result<f64, Error> {
-    match &file.shifts.two_person_above {
-        None => Ok(TWO_PERSON_ABOVE),
-        Some(value) if (0.0..=1.0).contains(value.get_ref()) => Ok(*value.get_ref()),
-        Some(value) => {
-            let problem = "use 0.0 (always two people) to 1.0 (one person may move everything)";
-            Err(source.invalid(&value.span(), "shifts.two_person_above", problem))
-        }
     }
 }
 

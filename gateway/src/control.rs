@@ -11,6 +11,7 @@ mod meters;
 mod ramp;
 
 use crate::{
+    breakglass::Glass,
     clock::unix_ms,
     identity::Trust,
     plan::{self, Inputs, News, Now, Previous, Signals},
@@ -106,6 +107,7 @@ pub struct Control {
     rebuilds: Arc<Histogram>,
     clocks: Clocks,
     holds: Holds,
+    glass: Glass,
 }
 
 /// What a control task is given at its start.
@@ -125,6 +127,8 @@ pub struct Setup {
     pub heard_ms: Arc<AtomicI64>,
     /// How certificates are judged; `None`: there are none.
     pub trust: Option<Trust>,
+    /// What lies over the tables at this gateway.
+    pub glass: Glass,
 }
 
 impl Control {
@@ -154,6 +158,7 @@ impl Control {
             rebuilds: snapshots.rebuilds.clone(),
             clocks: Clocks::default(),
             holds: snapshots.holds.clone(),
+            glass: setup.glass,
         };
         (control, snapshots)
     }
@@ -162,7 +167,7 @@ impl Control {
     pub async fn run(mut self, shutdown: CancellationToken) {
         // Without a registry nobody publishes tables: the static one stays.
         let mut fixed = false;
-        let changed = self.fleet.changed();
+        let (changed, turned) = (self.fleet.changed(), self.glass.turned());
         let mut tick = tokio::time::interval(TICK);
         loop {
             self.turn(Instant::now());
@@ -170,6 +175,7 @@ impl Control {
                 () = shutdown.cancelled() => return,
                 changed = self.tables.changed(), if !fixed => fixed = changed.is_err(),
                 () = changed.notified() => {}
+                () = turned.notified() => {}
                 _ = tick.tick() => continue,
             }
             sleep(COALESCE).await;
@@ -179,6 +185,7 @@ impl Control {
     /// Judges everybody, and plans if anything changed.
     fn turn(&mut self, now: Instant) {
         let table = self.tables.borrow_and_update().clone();
+        let table = self.glass.over(&table, now);
         let is_new = self.last.as_ref().is_none_or(|(last, ..)| !Arc::ptr_eq(last, &table));
         if is_new {
             self.fleet.follow(&table);
@@ -292,6 +299,7 @@ mod tests {
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
             trust: None,
+            glass: Glass::default(),
         });
         let code = Code::new(440_100).unwrap();
         let mut now = Instant::now();

@@ -53,6 +53,8 @@ pub mod control;
 
 pub mod shifts;
 
+pub mod breakglass;
+
 pub mod table;
 
 pub mod registry;

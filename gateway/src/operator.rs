@@ -8,9 +8,12 @@
 pub mod access;
 mod apps;
 mod audit;
+mod breakglass;
 mod dump;
 mod explain;
+mod gateways;
 mod intents;
+mod limits;
 mod moving;
 mod policies;
 mod registry;
@@ -24,6 +27,7 @@ mod what_if;
 use crate::{
     apps::Anonymous,
     audit::{Audit, actor::Deed},
+    breakglass::Glass,
     control::Snapshots,
     health::State,
     identity::Trust,
@@ -35,13 +39,15 @@ use crate::{
     table::{Node, Role, Source},
     telemetry::Metrics,
 };
+pub use breakglass::Desk;
 pub use shifts::Shifts;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use suiyue_proto::{
     reason::Reason,
     region::{self, Code},
     v1::{self, operator_service_server::OperatorService},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 /// The operator API of one gateway.
@@ -71,6 +77,12 @@ pub struct Operator {
     pub holds: Holds,
     /// Fraction of a region's calls above which a second person must approve, where its policy says nothing.
     pub two_person_above: f64,
+    /// A node stays on each step of its trial for this time.
+    pub canary_step: Duration,
+    /// What lies over the table at this gateway.
+    pub glass: Glass,
+    /// Cancelled: the gateway leaves.
+    pub leaving: CancellationToken,
 }
 
 /// Who changes something: as the services in front of the API found out.
@@ -257,9 +269,29 @@ impl OperatorService for Operator {
         let deed = deed(&request, "AcceptRegistry");
         self.accept(&deed, request.get_ref()).await.map(Response::new)
     }
+
+    async fn list_gateways(
+        &self,
+        _: Request<v1::ListGatewaysRequest>,
+    ) -> Result<Response<v1::ListGatewaysResponse>, Status> {
+        Ok(Response::new(self.gateways().await))
+    }
+
+    async fn drain_gateway(
+        &self,
+        request: Request<v1::DrainGatewayRequest>,
+    ) -> Result<Response<v1::DrainGatewayResponse>, Status> {
+        let deed = deed(&request, "DrainGateway");
+        self.leave(&deed, request.get_ref()).await.map(Response::new)
+    }
 }
 
 impl Operator {
+    /// What a change for all gateways is judged by: the snapshot without this gateway's break-glass.
+    fn ground(&self) -> Arc<Snapshot> {
+        self.snapshots.current().beneath()
+    }
+
     fn table_info(&self, snapshot: &Snapshot) -> v1::TableInfo {
         let table = &snapshot.table;
         let age = self.followed.as_ref().and_then(|followed| followed.freshness().age());
@@ -280,6 +312,7 @@ impl Operator {
             stale: self.followed.as_ref().map_or(0, |f| u32::try_from(f.held().len()).unwrap_or(u32::MAX)),
             table_hash: table.hash.clone(),
             frozen: self.followed.as_ref().is_some_and(|followed| followed.frozen().is_some()),
+            breakglass: self.glass.sentences(),
             quarantined: table
                 .quarantined
                 .iter()

@@ -177,6 +177,7 @@ fn unanswered(asked: Option<&Asked>, code: tonic::Code) -> End {
         reason: AnswerReason::Refused,
         code: code as u8,
         retried: false,
+        streamed: false,
     }
 }
 

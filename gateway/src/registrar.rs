@@ -45,7 +45,7 @@ use suiyue_proto::{
     reason::Reason,
     region::Code,
     v1::{
-        FederationKeys, RegisterRequest, RegisterResponse,
+        FederationKeys, OperatorLimits, RegisterRequest, RegisterResponse,
         register_request::Message,
         registry_service_server::{RegistryService, RegistryServiceServer},
     },
@@ -80,6 +80,8 @@ pub struct Settings {
     pub tokens: Vec<(Code, String)>,
     /// How certificates are judged; `None`: the control port takes none.
     pub trust: Option<Trust>,
+    /// What its configuration lets operators do.
+    pub limits: OperatorLimits,
     /// How long an entry outlives its gateway or its stream; 15 s.
     pub lease_ttl: Duration,
     /// How often a node must be heard of; 3 s. Three of them without a word break the stream.

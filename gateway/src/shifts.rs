@@ -45,6 +45,12 @@ fn stretch(shift: &Shift) -> (i64, i64) {
     (shift.start_ms, shift.back.paused_ms)
 }
 
+/// Shifts that are in force or will be again: those that break-glass counts instead of for a while, too.
+fn known(table: &Table) -> impl Iterator<Item = &Arc<Shift>> {
+    let beneath = table.under.iter().flat_map(|under| &under.shifts);
+    table.shifts.iter().chain(beneath)
+}
+
 /// The holds of this gateway, by shift. Clones see the same.
 #[derive(Debug, Clone, Default)]
 pub struct Holds(Arc<Mutex<BTreeMap<Arc<str>, Hold>>>);
@@ -69,7 +75,7 @@ impl Holds {
         let mut holds = self.lock();
         if !holds.is_empty() {
             holds.retain(|id, hold| {
-                table.shifts.iter().any(|shift| shift.id == *id && stretch(shift) == hold.stretch)
+                known(table).any(|shift| shift.id == *id && stretch(shift) == hold.stretch)
             });
         }
     }
@@ -92,7 +98,7 @@ impl Clocks {
         now: Instant,
         wall_ms: i64,
     ) -> BTreeMap<Arc<str>, ShiftSignal> {
-        self.0.retain(|id, _| table.shifts.iter().any(|shift| shift.id == *id));
+        self.0.retain(|id, _| known(table).any(|shift| shift.id == *id));
         holds.follow(table);
         let signals = table.shifts.iter().map(|shift| {
             let (anchor_ms, since) = *self.0.entry(shift.id.clone()).or_insert((wall_ms, now));
@@ -168,6 +174,21 @@ mod tests {
         let resumed = Shift { start_ms: 60_000, ..shift() };
         assert_eq!(at(&resumed, 100), 20.0);
         assert_eq!(holds.of(&resumed), None);
+    }
+
+    #[test]
+    fn what_break_glass_counts_instead_of_keeps_its_clock_and_its_hold() {
+        let (mut clocks, holds, start) = (Clocks::default(), Holds::default(), Instant::now());
+        let mut at = |table: &Table, s: u64, wall_ms| {
+            clocks.signals(table, &holds, start + Duration::from_secs(s), wall_ms)
+        };
+        assert_eq!(at(&table(&shift()), 0, 0)["s"].percent(&shift()), 10.0);
+        holds.hold(&shift(), Hold::new(&shift(), 40_000, breach()));
+        let over = Table { under: Some(Arc::new(table(&shift()))), ..Table::default() };
+        assert!(at(&over, 10, 0).is_empty());
+        // The clock was set an hour ahead meanwhile.
+        let signals = at(&table(&shift()), 100, 3_600_000);
+        assert_eq!((signals["s"].now_ms, signals["s"].percent(&shift())), (100_000, 20.0));
     }
 
     #[test]

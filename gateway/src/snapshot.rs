@@ -7,7 +7,7 @@
 use crate::{
     control::demand::Demand,
     health::Vitals,
-    plan::{Inputs, Plans, Reason, Route},
+    plan::{self, Inputs, Plans, Reason, Route},
     retry::budget::Budget,
     table::{Source, Table},
 };
@@ -86,6 +86,21 @@ impl Snapshot {
         }
         let inputs = Some(inputs);
         Self { table, plans, inputs, generation, vitals, routes }
+    }
+
+    /// The same without the break-glass of this gateway: what a change for all gateways is judged by.
+    #[must_use]
+    pub fn beneath(self: &Arc<Self>) -> Arc<Self> {
+        let (Some(table), Some(inputs)) = (&self.table.under, &self.inputs) else { return self.clone() };
+        let plans = plan::plan(table, &inputs.signals, &inputs.previous, inputs.now);
+        Arc::new(Self {
+            table: table.clone(),
+            plans: Arc::new(plans),
+            inputs: self.inputs.clone(),
+            generation: self.generation,
+            vitals: self.vitals.clone(),
+            routes: HashMap::default(),
+        })
     }
 
     /// There is a table, and the registry that it comes from, if any, or a copy of it has been read.

@@ -67,6 +67,8 @@ pub struct Table {
     pub keys: Vec<v1::VerifyingKey>,
     /// Keys of the registry that could not be used. They never disturb the others.
     pub quarantined: Vec<Quarantined>,
+    /// What the registry alone says, where break-glass lies over it at this gateway.
+    pub under: Option<Arc<Table>>,
 }
 
 /// A registry key that could not be used.

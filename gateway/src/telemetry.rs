@@ -89,10 +89,12 @@ pub struct End {
     pub code: u8,
     /// A further attempt was made.
     pub retried: bool,
+    /// It was no unary call: how long it lasted says nothing about how fast the node is.
+    pub streamed: bool,
 }
 
 impl End {
-    /// Everything but the node in 64 bits.
+    /// Everything but the node and the shape in 64 bits.
     const fn packed(self) -> u64 {
         (self.region as u64) << 32
             | (self.class as u64) << 24
@@ -109,6 +111,7 @@ impl End {
             tier: (packed >> 16) as u8,
             reason: AnswerReason::ALL[((packed >> 9) as usize & 0x7f).min(7)],
             retried: packed >> 8 & 1 == 1,
+            streamed: false,
             code: packed as u8,
         }
     }
@@ -120,16 +123,22 @@ pub struct Series {
     calls: AtomicU64,
     micros: AtomicU64,
     buckets: [AtomicU64; BOUNDS_US.len() + 1],
+    /// Those of them that were no unary calls.
+    streamed: [AtomicU64; BOUNDS_US.len() + 1],
 }
 
 impl Series {
     /// Counts one call. Only the worker that owns the series may do so.
-    pub fn count(&self, latency: Duration) {
+    pub fn count(&self, end: End, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let add = |counter: &AtomicU64, n| counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
         add(&self.calls, 1);
         add(&self.micros, micros);
-        add(&self.buckets[BOUNDS_US.partition_point(|&bound| bound < micros)], 1);
+        let bucket = BOUNDS_US.partition_point(|&bound| bound < micros);
+        add(&self.buckets[bucket], 1);
+        if end.streamed {
+            add(&self.streamed[bucket], 1);
+        }
     }
 }
 
@@ -146,14 +155,14 @@ impl Recent {
         let key = end.packed();
         let mut recent = self.ends.borrow_mut();
         if let Some(at) = recent.iter().position(|(known, _)| *known == key) {
-            recent[at].1.count(latency);
+            recent[at].1.count(end, latency);
             if at > 0 {
                 recent.swap(at, at - 1);
             }
             return;
         }
         let series = metrics.series(worker, node, key);
-        series.count(latency);
+        series.count(end, latency);
         recent.push((key, series));
     }
 
@@ -221,7 +230,11 @@ impl Metrics {
         for ((node, _), by_worker) in calls.iter() {
             let sums = latencies.entry(node.clone()).or_default();
             for (_, series) in by_worker {
-                sums.iter_mut().zip(&series.buckets).for_each(|(sum, calls)| *sum += calls.load(Relaxed));
+                for ((sum, all), streamed) in sums.iter_mut().zip(&series.buckets).zip(&series.streamed) {
+                    // Counted after the sum that it is a part of, and so read before it.
+                    let streamed = streamed.load(Relaxed);
+                    *sum += all.load(Relaxed).saturating_sub(streamed);
+                }
             }
         }
         latencies
@@ -248,9 +261,26 @@ mod tests {
         for (n, reason) in AnswerReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, n);
             for retried in [false, true] {
-                let end = End { region: 659_010, class: Class::Sync, tier: 2, reason, code: 16, retried };
+                let (region, class, streamed) = (659_010, Class::Sync, false);
+                let end = End { region, class, tier: 2, reason, code: 16, retried, streamed };
                 assert_eq!(End::unpacked(end.packed()), end);
             }
         }
+    }
+
+    #[test]
+    fn latencies_are_those_of_unary_calls_and_everything_else_counts_all() {
+        let (metrics, node, recent) = (Metrics::new(1), Arc::<str>::from("suikang"), Recent::default());
+        let reason = AnswerReason::Primary;
+        let unary =
+            End { region: 1, class: Class::Scan, tier: 0, reason, code: 0, retried: false, streamed: false };
+        let stream = End { streamed: true, ..unary };
+        for (end, calls, latency) in [(unary, 3, 400), (stream, 2, 400), (stream, 5, 60_000_000)] {
+            (0..calls).for_each(|_| recent.count(&metrics, 0, &node, end, Duration::from_micros(latency)));
+        }
+        let latencies = metrics.latencies();
+        assert_eq!(latencies[&node].iter().sum::<u64>(), 3);
+        assert_eq!(latencies[&node][1], 3, "at most 500 us");
+        assert_eq!(metrics.taken()[&(1, node)].calls, 10);
     }
 }

@@ -139,6 +139,15 @@ reasons! {
     ApprovalNeeded = "APPROVAL_NEEDED", FailedPrecondition, "another person must approve this plan first";
     ApprovalOwn = "APPROVAL_OWN", PermissionDenied, "who approved a plan may not apply it";
     GatewaySilent = "GATEWAY_SILENT", FailedPrecondition, "a gateway does not tell its load: name it in without, or wait for it";
+    StageTooEarly = "STAGE_TOO_EARLY", FailedPrecondition, "the node has not been in this stage for long enough: the time left is in the error details";
+    GatewayOther = "GATEWAY_OTHER", FailedPrecondition, "this is another gateway than the one that was meant";
+    GatewayLast = "GATEWAY_LAST", FailedPrecondition, "no other gateway is there: nobody would be left who takes calls";
+    // What may be done past the registry?
+    BreakglassDenied = "BREAKGLASS_DENIED", PermissionDenied, "this user of the machine may not break the glass";
+    BreakglassInvalid = "BREAKGLASS_INVALID", InvalidArgument, "the order cannot be used: see the field in the error details";
+    BreakglassNotFound = "BREAKGLASS_NOT_FOUND", NotFound, "no such action is in force at this gateway";
+    BreakglassFull = "BREAKGLASS_FULL", ResourceExhausted, "too much is in force at this gateway or waits for the audit";
+    BreakglassUnwritten = "BREAKGLASS_UNWRITTEN", Unavailable, "the gateway's journal cannot be written: nothing was done";
     WriteUnknown = "WRITE_UNKNOWN", Unknown, "the outcome of the write is unknown until the registry is read again";
 }
 

@@ -204,11 +204,17 @@ fn files(dir: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
         let path = entry?.path();
         if path.is_dir() {
             found.extend(files(&path)?);
-        } else {
+        } else if !is_socket(&path) {
             found.push(path);
         }
     }
     Ok(found)
+}
+
+/// A socket holds nothing that could be read.
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    fs::symlink_metadata(path).is_ok_and(|entry| entry.file_type().is_socket())
 }
 
 fn holds(text: &[u8], part: &str) -> bool {

@@ -129,6 +129,47 @@ async fn operators_do_what_their_certificates_say_and_the_audit_names_them() -> 
     Ok(())
 }
 
+/// `status`, `top` and `gateway list` look at a control port that takes certificates only.
+#[tokio::test]
+async fn a_viewer_watches_over_tls() -> anyhow::Result<()> {
+    let scene = Scene::start().await?;
+    let (desk, gateway) = (&scene.desk, &scene.gateway);
+    let client_only = |order: &mut suiyue_proto::identity::issue::Order| order.uses = vec![Usage::Client];
+    let wang = desk.issue("wang", &format!("spiffe://{FEDERATION}/operator/viewer/wang"), client_only)?;
+    let control = gateway.control.to_string();
+    let at = ["--gateway", control.as_str()];
+    for (words, shows) in [
+        (&["status"][..], "1 of 1 gateways answer"),
+        (&["top", "--once"], "suikang"),
+        (&["gateway", "list"], "gw-1"),
+    ] {
+        let verb_at = [words, &at[..]].concat();
+        let seen = verb(&verb_at, Some(&wang)).await?;
+        let printed = String::from_utf8_lossy(&seen.stdout).into_owned();
+        // `status` ends with 1 where something is wrong: that it sees the federation is what counts.
+        ensure!(printed.contains(shows), "{words:?}: {printed} {}", complaint(&seen));
+        let json = verb(&[&verb_at[..], &["-o", "json"]].concat(), Some(&wang)).await?;
+        let document: serde_json::Value = serde_json::from_slice(&json.stdout)?;
+        ensure!(document["gateways"].as_array().is_some_and(|all| all.len() == 1), "{document:#}");
+        let error = &document["gateways"][0]["error"];
+        ensure!(error.is_null(), "{error}");
+        // Without a certificate there is nothing to see.
+        let nobody = verb(&verb_at, None).await?;
+        let printed = String::from_utf8_lossy(&nobody.stdout).into_owned();
+        ensure!(
+            !nobody.status.success() && !printed.contains("suikang"),
+            "{words:?} in the clear: {printed}"
+        );
+    }
+    // Nor does a viewer make a gateway leave.
+    let drain = [&["gateway", "drain", "gw-1", "--force", "--reason", "a trial"], &at[..]].concat();
+    let refused = verb(&drain, Some(&wang)).await?;
+    ensure!(complaint(&refused).contains("ROLE_INSUFFICIENT"), "{}", complaint(&refused));
+    let (status, _) = gateway.admin("/ready").await?;
+    assert_eq!(status, 200);
+    Ok(())
+}
+
 /// A gateway whose data port asks apps for certificates, and Suikang's node.
 async fn asking(desk: &Desk) -> anyhow::Result<(Gateway, Node)> {
     let sections = desk.gateway("gw-1")?;

@@ -4,10 +4,12 @@
 //! the address is another. Where the text shows what they print, every line shown must be among
 //! the lines printed, in this order; numbers may differ.
 
+use crate::cli::suiyue;
 use crate::walkthrough::{MARK, script, shell, shows, steps};
 use anyhow::{Context as _, ensure};
 use std::fs;
 use suiyue_tests::{
+    eventually::eventually,
     federation::Federation,
     node::Node,
     programs,
@@ -19,7 +21,7 @@ const SECTIONS: [(&str, usize); 5] = [
     ("## Shift 30 % away", 4),
     ("## Find why a region is slow", 3),
     ("## End everything at once", 2),
-    ("## Work without etcd", 2),
+    ("## Work without etcd", 6),
 ];
 
 #[tokio::test]
@@ -39,7 +41,9 @@ async fn the_runbook_does_what_it_says() -> anyhow::Result<()> {
         ensure!(steps.len() >= least, "{heading}: {} steps", steps.len());
         let gateway = federation.gateway();
         let dir = tempfile::tempdir()?;
-        let addresses = [("127.0.0.1:8441", gateway.control.to_string())];
+        let socket = gateway.breakglass().display().to_string();
+        let addresses =
+            [("127.0.0.1:8441", gateway.control.to_string()), ("/var/lib/suiyue/breakglass.sock", socket)];
         let (control, data) = (gateway.control.to_string(), gateway.data.to_string());
         let printed =
             shell(script(&steps, &addresses), dir.path(), &control, &data).await.context(heading)?;
@@ -50,5 +54,15 @@ async fn the_runbook_does_what_it_says() -> anyhow::Result<()> {
             shows(part, &step.shown).with_context(|| format!("{heading}: {}", step.commands))?;
         }
     }
-    federation.etcd()?.resume().await
+    federation.etcd()?.resume().await?;
+    let at = federation.gateway().control.to_string();
+    eventually("the audit has heard of what was done without etcd", async || {
+        let told = suiyue(&["audit", "tail", "--gateway", &at]).await?;
+        let times = |method: &str| told.matches(method).count();
+        let counts = (times("OrderBreakglass"), times("CancelBreakglass"));
+        ensure!(counts == (2, 2), "{counts:?}: {told}");
+        Ok(())
+    })
+    .await?;
+    suiyue(&["audit", "verify", "--gateway", &at]).await.map(drop)
 }

@@ -28,6 +28,7 @@ pub struct Builder {
     operator: Option<Identity>,
     anonymous: &'static str,
     two_person_above: f64,
+    canary_step_s: u32,
 }
 
 /// A running gateway.
@@ -104,6 +105,13 @@ impl Builder {
         self
     }
 
+    /// A node stays on each step of its trial for so many seconds; by default as long as anybody likes here.
+    #[must_use]
+    pub fn canary_step_s(mut self, seconds: u32) -> Self {
+        self.canary_step_s = seconds;
+        self
+    }
+
     /// Calls of nobody are refused; by default they are taken here.
     #[must_use]
     pub fn no_anonymous(mut self) -> Self {
@@ -152,12 +160,13 @@ impl Builder {
         let (config, addresses) = (dir.join("gateway.toml"), dir.join("addresses.json"));
         let [data, control, admin] = listen;
         let text = format!(
-            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n[shifts]\ntwo_person_above = {:?}\n[apps]\nanonymous = {:?}\n{}{}",
+            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n[shifts]\ntwo_person_above = {:?}\ncanary_step_s = {}\n[apps]\nanonymous = {:?}\n{}{}",
             self.id,
             self.workers,
             self.top,
             self.ramp_s,
             self.two_person_above,
+            self.canary_step_s,
             self.anonymous,
             self.registry,
             self.tables,
@@ -196,6 +205,7 @@ impl Gateway {
             operator: None,
             anonymous: "allow",
             two_person_above: 1.0,
+            canary_step_s: 0,
         }
     }
 
@@ -215,6 +225,12 @@ impl Gateway {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where the glass can be broken.
+    #[must_use]
+    pub fn breakglass(&self) -> std::path::PathBuf {
+        self.dir.path().join("state/breakglass.sock")
     }
 
     /// What its newest copy of the registry holds, as far as it is text.

@@ -169,7 +169,7 @@ impl Desk {
     /// # Errors
     /// What the gateway says.
     pub async fn publish(&self, gateway: &Gateway, record: Vec<u8>) -> anyhow::Result<()> {
-        let mut request = tonic::Request::new(PublishTrustRequest { record: record.into() });
+        let mut request = tonic::Request::new(PublishTrustRequest { record: record.into(), dry_run: false });
         request.metadata_mut().insert_bin(metadata::CHANGE_REASON, MetadataValue::from_bytes(b"a trial"));
         gateway.operator().await?.publish_trust(request).await.context("PublishTrust")?;
         Ok(())

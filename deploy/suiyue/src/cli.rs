@@ -5,6 +5,8 @@
 //! allowed ones named.
 
 mod app;
+mod breakglass;
+mod gateway;
 mod node;
 mod region;
 mod registry;
@@ -15,12 +17,14 @@ mod value;
 mod watch;
 
 pub use app::{Account, AddApp, App, Audit};
+pub use breakglass::{At, Bounds, Break, BreakNode, BreakShift, Breakglass, CancelBreak};
+pub use gateway::{DrainGateway, Gateway, GatewayVerb};
 pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
 pub use registry::Registry;
 pub use route::{Route, WhatIf};
 pub use shift::{
-    ApplyShift, ApproveShift, CancelShift, ChangeShift, Completions, OnBreach, PlanShift, Shift,
+    ApplyShift, ApproveShift, CancelShift, ChangeShift, Completions, OnBreach, PlanShift, Shift, Target,
 };
 pub use value::{Address, Subject};
 pub use watch::{By, Status, Top};
@@ -43,6 +47,8 @@ Examples:
   suiyue route explain --region 440100 --class scan
   suiyue status                                    what is wrong, worst first
   suiyue shift plan --region 440100 --from suikang --to yuekang --percent 30
+  suiyue breakglass list                           on a gateway's machine, with or without etcd
+  suiyue gateway list                              the gateways, and how each is
   suiyue region describe 440100                    its policy, its nodes, where calls go
   suiyue app list                                  which apps may call what
   suiyue audit tail                                who changed what, and why
@@ -116,7 +122,7 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one, and it is made once")]
 pub enum Command {
-    /// Run a gateway until SIGTERM or Ctrl-C drains it.
+    /// Run a gateway, list them, or make one leave.
     Gateway(Gateway),
     /// Run a node, check one, say what is wanted of it, list nodes, or make a population.
     Node(Node),
@@ -136,6 +142,9 @@ pub enum Command {
     /// Move a part of a node's calls to others, for a time, under guards.
     #[command(subcommand)]
     Shift(Shift),
+    /// On a gateway's machine: drain, undrain and shift at this one gateway, with or without etcd.
+    #[command(subcommand)]
+    Breakglass(Breakglass),
     /// Register apps, and say what each may call.
     #[command(subcommand)]
     App(App),
@@ -156,14 +165,14 @@ pub enum Command {
     Completions(Completions),
 }
 
-/// `suiyue gateway`.
+/// `suiyue gateway run`, or `suiyue gateway`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   suiyue gateway --config gateway.toml
   suiyue gateway --listen 127.0.0.1:8440 --etcd http://127.0.0.1:2379 --default-region 440100
 
 A first SIGTERM or Ctrl-C drains (no new calls, those in flight finish), a second one exits at once.")]
-pub struct Gateway {
+pub struct GatewayRun {
     /// Configuration file.
     #[arg(long, env = "SUIYUE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -224,6 +233,8 @@ pub struct Node {
 
 /// `suiyue node run`, or `suiyue node`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  suiyue node run --config node.toml")]
 pub struct NodeRun {
     /// Configuration file.
     #[arg(long, env = "SUIYUE_CONFIG", value_name = "FILE")]
@@ -263,6 +274,9 @@ pub enum NodeVerb {
     /// Run a node until SIGTERM or Ctrl-C drains it.
     Run(NodeRun),
     /// List nodes with their endpoints and health, as one gateway sees them.
+    #[command(after_help = "Examples:
+  suiyue node list
+  suiyue node list --region 440100 -o json")]
     List {
         /// Which gateway to ask.
         #[command(flatten)]

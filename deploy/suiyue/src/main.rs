@@ -4,7 +4,8 @@ use clap::Parser as _;
 use std::{future::Future, process::ExitCode};
 use suiyue::{
     cli::{
-        Account, Cli, CodeVerb, Command, Demo, Load, Node, NodeVerb, Region, Registry, Route, trust::Trust,
+        Account, Cli, CodeVerb, Command, Demo, Gateway, GatewayVerb, Load, Node, NodeVerb, Region, Registry,
+        Route, trust::Trust,
     },
     demo,
     exit::{self, Exit},
@@ -34,7 +35,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         verbs::operator::introduce(files)?;
     }
     match cli.command {
-        Command::Gateway(flags) => serve::gateway::run(&flags).map(done),
+        Command::Gateway(Gateway { verb: None, run }) => serve::gateway::run(&run).map(done),
+        Command::Gateway(Gateway { verb: Some(verb), .. }) => gateway(&verb),
         Command::Node(Node { verb: None, run }) => serve::node::run(&run).map(done),
         Command::Node(Node { verb: Some(verb), .. }) => node(verb),
         Command::Status(flags) => here(verbs::status::status(&flags.ask.gateways(), flags.ask.output)),
@@ -51,6 +53,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             clap_complete::generate(flags.shell, command, "suiyue", &mut std::io::stdout());
             Ok(Exit::Done)
         }
+        Command::Breakglass(verb) => here(verbs::breakglass::run(&verb)).map(done),
         Command::App(verb) => here(apps::run(&verb)).map(done),
         Command::Audit(verb) => here(audit::run(&verb)).map(done),
         Command::Code(verb) => code(verb),
@@ -58,6 +61,15 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Load(flags) => load(&flags),
         Command::Demo(flags) => play(&flags),
     }
+}
+
+fn gateway(verb: &GatewayVerb) -> anyhow::Result<Exit> {
+    match verb {
+        GatewayVerb::Run(flags) => serve::gateway::run(flags),
+        GatewayVerb::List { ask } => here(verbs::gateways::list(ask)),
+        GatewayVerb::Drain(flags) => here(verbs::gateways::drain(flags)),
+    }
+    .map(done)
 }
 
 fn node(verb: NodeVerb) -> anyhow::Result<Exit> {

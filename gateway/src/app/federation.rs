@@ -23,6 +23,7 @@ use std::{
     },
     time::Duration,
 };
+use suiyue_proto::v1::OperatorLimits;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -93,6 +94,10 @@ pub(super) async fn join(
         admin_address: addresses.admin.to_string(),
         tokens: config.join.clone(),
         trust: config.trust.clone(),
+        limits: OperatorLimits {
+            two_person_above: config.two_person_above,
+            canary_step_s: u32::try_from(config.canary_step.as_secs()).unwrap_or(u32::MAX),
+        },
         lease_ttl: LEASE,
         heartbeat: HEARTBEAT,
     };

@@ -7,6 +7,7 @@
 use super::federation::Joined;
 use crate::{
     audit::Audit,
+    breakglass::Glass,
     config::Config,
     control::Snapshots,
     identity::{
@@ -71,12 +72,19 @@ pub(super) fn public(operator: &Operator, shutdown: &CancellationToken) -> Servi
     )
 }
 
+/// What the operator API reaches of this gateway itself.
+pub(super) struct Reach {
+    pub(super) glass: Glass,
+    /// Cancelling it makes the gateway leave.
+    pub(super) leaving: CancellationToken,
+}
+
 /// The operator API of this gateway.
 pub(super) fn operator(
     config: &Config,
     joined: Option<&Joined>,
-    snapshots: Snapshots,
-    metrics: Arc<Metrics>,
+    (snapshots, metrics): (Snapshots, Arc<Metrics>),
+    reach: Reach,
 ) -> Operator {
     let registry = joined.map(|joined| joined.registry.clone());
     let prefix = config.registry.prefix.clone();
@@ -94,6 +102,9 @@ pub(super) fn operator(
         anonymous: config.anonymous.clone(),
         holds,
         two_person_above: config.two_person_above,
+        canary_step: config.canary_step,
+        glass: reach.glass,
+        leaving: reach.leaving,
     }
 }
 

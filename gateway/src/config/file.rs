@@ -31,12 +31,21 @@ pub struct File {
     pub(super) telemetry: Telemetry,
     pub(super) apps: Apps,
     pub(super) shifts: Shifts,
+    pub(super) breakglass: Breakglass,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Breakglass {
+    pub(super) socket: Option<Spanned<PathBuf>>,
+    pub(super) users: Vec<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Shifts {
     pub(super) two_person_above: Option<Spanned<f64>>,
+    pub(super) canary_step_s: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -116,6 +116,29 @@ fn how_much_one_person_moves_is_a_part() {
 }
 
 #[test]
+fn a_step_of_a_trial_lasts() {
+    let step = |text: &str| parse(text).unwrap().canary_step.as_secs();
+    assert_eq!([step(""), step("[shifts]\ncanary_step_s = 0")], [600, 0]);
+    refused("[shifts]\ncanary_step_s = 604801", &["gateway.toml:2", "shifts.canary_step_s", "604800"]);
+}
+
+#[test]
+fn the_glass_can_be_broken_where_there_is_a_state_directory() {
+    let at = |text: &str| parse(text).unwrap().breakglass;
+    assert_eq!(at(""), None);
+    let default = at("state_dir = \"/var/lib/suiyue\"").unwrap();
+    assert_eq!(default.socket, Path::new("/var/lib/suiyue/breakglass.sock"));
+    assert_eq!((default.dir, default.users), ("/var/lib/suiyue/breakglass".into(), Vec::new()));
+    let named = at("state_dir = \"s\"\n[breakglass]\nsocket = \"/run/b\"\nusers = [1001]").unwrap();
+    assert_eq!((named.socket, named.users), ("/run/b".into(), vec![1001]));
+    refused("[breakglass]\nsocket = \"/run/b\"", &["gateway.toml:2", "breakglass", "state_dir"]);
+    refused("[breakglass]\nusers = [1001]", &["breakglass", "state_dir"]);
+    refused("[breakglass]\npath = \"/run/b\"", &["line 2", "path"]);
+    let long = format!("state_dir = \"s\"\n[breakglass]\nsocket = \"/{}\"", "x".repeat(107));
+    refused(&long, &["gateway.toml:3", "breakglass.socket", "107"]);
+}
+
+#[test]
 fn nobody_calls_anonymously_where_apps_can_be_registered() {
     let takes = |text: &str, path: &str| parse(text).unwrap().anonymous.takes(path);
     let (verify, show) = ("/suiyue.v1.CodeService/VerifyCode", "/suiyue.v1.CodeService/ShowCode");

@@ -60,6 +60,8 @@ pub(super) const RULES: &[(&str, Role, Does)] = &[
     ("DiffRegistry", Role::Viewer, Does::Tells),
     ("FreezeRegistry", Role::Operator, Does::Changes),
     ("AcceptRegistry", Role::Operator, Does::Changes),
+    ("ListGateways", Role::Viewer, Does::Tells),
+    ("DrainGateway", Role::Operator, Does::Changes),
     ("ReadAudit", Role::Viewer, Does::Tells),
     ("RememberedAudit", Role::Viewer, Does::Tells),
     ("PlanShift", Role::Viewer, Does::Tells),

@@ -52,6 +52,10 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
                 approval.unix_ms
             )
         }
+        Key::Breakglass(_) => {
+            let told: v1::BreakglassTold = read(value)?;
+            format!("breakglass gateway={} told={}", told.gateway, told.number)
+        }
         Key::Gateway(_) => {
             let presence: v1::GatewayPresence = read(value)?;
             format!(

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     audit::actor::Deed,
+    clock::unix_ms,
     plan::{self, Plans, Route},
     registry::{
         fold,
@@ -35,6 +36,7 @@ use crate::{
 };
 use present::Stored;
 use prost::Message as _;
+use std::time::Duration;
 use suiyue_proto::{
     method::Class,
     reason::Reason,
@@ -71,17 +73,22 @@ impl Operator {
         }
         let audit = self.audit.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
         let registry = self.registry.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
-        let snapshot = self.snapshots.current();
+        let snapshot = self.ground();
         let (intent, wanted) = sound(asked.intent.clone().unwrap_or_default())?;
         let node = snapshot.table.nodes.get(asked.node.as_str()).map(|node| &**node);
         let code = region_of(&asked, node, intent)?;
         let (key, expected) = (intent_key(code, &asked.node), asked.expected_revision);
-        let swap = Swap { key, value: wanted, expected, changed: Reason::IntentChanged };
+        let mut swap = Swap { key, value: wanted, expected, changed: Reason::IntentChanged };
         let stored = Stored(swap.read(&**registry, &self.prefix).await?);
+        let now = unix_ms();
+        swap.value.stage_since_unix_ms = since(&stored.intent(), intent.stage, now);
         let standing = swap.judge(stored.0.as_ref())?;
         let before = stored.intent();
         let effect = match node {
-            Some(node) => effect(&snapshot, node, intent, (&before, &swap.value), asked.force)?,
+            Some(node) => {
+                let least = (!asked.force).then(|| (self.limits().canary_step, now));
+                effect(&snapshot, node, intent, (&before, &swap.value), least)?
+            }
             None => Effect::to_come(&asked.node),
         };
         let mut judged = Judged::default();
@@ -144,7 +151,8 @@ fn intent_asked<'a>(
 ) -> Asked<'a> {
     let subject = v1::SetNodeIntentRequest {
         node: asked.node.clone(),
-        intent: Some(wanted.clone()),
+        // When a stage begins is not asked for.
+        intent: Some(v1::NodeIntent { stage_since_unix_ms: 0, ..wanted.clone() }),
         expected_revision: asked.expected_revision,
         without: asked.without.clone(),
         ..Default::default()
@@ -185,7 +193,7 @@ fn sound(mut wanted: v1::NodeIntent) -> Result<(Intent, v1::NodeIntent), Status>
         }
     }
     let (told, percent) = step::told(stage);
-    (wanted.stage, wanted.canary_percent) = (told.into(), percent);
+    (wanted.stage, wanted.canary_percent, wanted.stage_since_unix_ms) = (told.into(), percent, 0);
     wanted.drained_endpoints.sort_unstable();
     wanted.drained_endpoints.dedup();
     Ok((Intent { stage, drained: wanted.drained }, wanted))
@@ -225,6 +233,11 @@ fn endpoints_known(node: &Node, wanted: &v1::NodeIntent, before: &v1::NodeIntent
     }
 }
 
+/// Since when a node is in this stage: since now, unless it was before.
+fn since(before: &v1::NodeIntent, stage: Stage, now: i64) -> i64 {
+    if fold::stage_of(before) == stage { before.stage_since_unix_ms } else { now }
+}
+
 /// What an intent does.
 struct Effect {
     /// What is allowed but may not be meant, a sentence each.
@@ -240,17 +253,20 @@ impl Effect {
     }
 }
 
-/// What the second of two intents does to a registered node, or why it may not.
+/// What the second of two intents does to a registered node, or why it may not. `least`: how long a step of a
+/// trial lasts, and the present; `None`: by force.
 fn effect(
     snapshot: &Snapshot,
     node: &Node,
     intent: Intent,
     (before, wanted): (&v1::NodeIntent, &v1::NodeIntent),
-    force: bool,
+    least: Option<(Duration, i64)>,
 ) -> Result<Effect, Status> {
     endpoints_known(node, wanted, before)?;
-    if !force {
-        step::allowed(fold::stage_of(before), intent.stage)?;
+    let force = least.is_none();
+    if let Some((least, now_ms)) = least {
+        let (stage, since_ms) = (fold::stage_of(before), before.stage_since_unix_ms);
+        step::allowed(step::Standing { stage, since_ms, now_ms }, intent.stage, least)?;
     }
     // Before its first plan a gateway routes nothing that could be moved.
     if snapshot.inputs.is_none() {
@@ -269,7 +285,7 @@ fn effect(
 }
 
 /// Regions whose calls the node may get, a peer's too.
-fn regions(snapshot: &Snapshot, node: &Node) -> Vec<Code> {
+pub(super) fn regions(snapshot: &Snapshot, node: &Node) -> Vec<Code> {
     let routed = snapshot.plans.regions.keys().copied();
     let named = |code: &Code| {
         let policy = snapshot.table.policies.get(code);
@@ -281,7 +297,12 @@ fn regions(snapshot: &Snapshot, node: &Node) -> Vec<Code> {
 }
 
 /// Refuses to leave calls without anybody who answers them, unless by force: then it is a warning each.
-fn left(before: &Plans, after: &Plans, regions: &[Code], force: bool) -> Result<Vec<String>, Status> {
+pub(super) fn left(
+    before: &Plans,
+    after: &Plans,
+    regions: &[Code],
+    force: bool,
+) -> Result<Vec<String>, Status> {
     let mut warnings = Vec::new();
     for &code in regions {
         let answered = |plans: &Plans, class: Class| {

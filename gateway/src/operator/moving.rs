@@ -15,7 +15,7 @@ use crate::{
     plan::Signals,
     registry::keys::Key,
     snapshot::Snapshot,
-    table::{Policy, Table},
+    table::{Guards, Policy, Table},
 };
 use std::collections::BTreeMap;
 use suiyue_proto::{
@@ -118,8 +118,11 @@ impl Operator {
         };
         let effect = |demand: &preview::Demand| {
             let (before, after) = ((&*snapshot.table, &inputs.signals), (table, signals));
-            let change = preview::Change { before, after, inputs, demand };
-            change.effect(asked.regions, self.two_person_above)
+            // A drain, a stage and a policy meet the guards that a shift has where its order says nothing.
+            let limit = Guards::default().max_utilization;
+            let change =
+                preview::Change { before, after, inputs, demand, elsewhere: &BTreeMap::new(), limit };
+            change.effect(asked.regions, self.limits().two_person_above)
         };
         // Without any calls every class counts alike: what moves none of them needs nobody's load.
         if !raises && effect(&BTreeMap::new()).moves <= 0.0 {
@@ -145,7 +148,7 @@ impl Operator {
 
     /// What one person may move of a region's calls.
     pub(super) fn one_person(&self, policy: Option<&Policy>) -> f64 {
-        policy.and_then(|policy| policy.two_person_above).unwrap_or(self.two_person_above)
+        policy.and_then(|policy| policy.two_person_above).unwrap_or_else(|| self.limits().two_person_above)
     }
 
     /// The plan of a drain, a stage or a policy that somebody approves.
@@ -153,7 +156,7 @@ impl Operator {
     /// # Errors
     /// What is asked cannot be.
     pub(super) async fn plan_to_approve(&self, asked: &v1::ApproveShiftRequest) -> Result<Vec<u8>, Status> {
-        let snapshot = self.snapshots.current();
+        let snapshot = self.ground();
         match (&asked.intent, &asked.policy) {
             (Some(intent), None) => self.intent_plan(&snapshot, intent),
             (None, Some(policy)) => self.policy_plan(&snapshot, policy),

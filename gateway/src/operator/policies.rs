@@ -92,7 +92,7 @@ impl Operator {
         let audit = self.audit.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
         let policy = asked.policy.clone().unwrap_or_default();
         let checked = policy::check(&policy).map_err(|invalid| refusal(&invalid))?;
-        let snapshot = self.snapshots.current();
+        let snapshot = self.ground();
         let unregistered = if asked.allow_unregistered { Unregistered::Warn } else { Unregistered::Refuse };
         let warnings = fit(code, &checked, &snapshot.table, unregistered).map_err(|i| refusal(&i))?;
         let after = after(&snapshot, code, checked.clone())?;

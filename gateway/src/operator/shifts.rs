@@ -16,6 +16,7 @@ mod guard;
 mod list;
 pub(super) mod loads;
 pub(super) mod preview;
+mod prune;
 mod trial;
 
 use super::{Operator, deed, policies::tier_of, routing_exactly};
@@ -62,12 +63,10 @@ impl ShiftService for Shifts {
         request: Request<v1::PlanShiftRequest>,
     ) -> Result<Response<v1::PlanShiftResponse>, Status> {
         let asked = request.into_inner();
-        let snapshot = self.0.snapshots.current();
+        let snapshot = self.0.ground();
         let order = asked.order.as_ref().ok_or_else(|| invalid("order", "an order"))?;
-        if !(asked.at_rps >= 0.0 && asked.at_rps.is_finite()) {
-            return Err(invalid("at_rps", "calls a second, 0 or more"));
-        }
-        let planned = self.planned(&snapshot, order, asked.at_rps, &asked.without).await?;
+        let at_rps = supposable(asked.at_rps)?;
+        let planned = self.planned(&snapshot, order, at_rps, &asked.without).await?;
         let Planned { order, hash, read, gateways, preview, .. } = planned;
         Ok(Response::new(v1::PlanShiftResponse {
             table: Some(self.0.table_info(&snapshot)),
@@ -139,16 +138,15 @@ impl Shifts {
         let inputs = snapshot.inputs.as_ref().ok_or_else(|| Reason::RegionNotJoined.status())?;
         let ground = (&*snapshot.table, &**inputs);
         let preview =
-            preview::preview(ground, loads.demand, &order, code, (at_rps, self.0.two_person_above))?;
-        let hash = hash(&order, &read);
+            preview::preview(ground, loads.demand, &order, code, (at_rps, self.0.limits().two_person_above))?;
+        let hash = hash(&order, (at_rps, without), &read);
         Ok(Planned { order, code, hash, read, gateways: loads.gateways, preview })
     }
 
     /// A checked order, its region, and the keys that a plan for it is made from.
     fn ordered(&self, order: &ShiftOrder, table: &Table) -> Result<(ShiftOrder, Code, Vec<ReadKey>), Status> {
         let code = routing_exactly(order.region)?;
-        let order = shift::complete(order).map_err(|invalid| refusal(&invalid))?;
-        fit(&order, code, table)?;
+        let order = ordered(order, table)?;
         let read = self.read(&order, code, table);
         Ok((order, code, read))
     }
@@ -183,9 +181,20 @@ impl Shifts {
     }
 }
 
-/// Names the order and every key with its revision.
-fn hash(order: &ShiftOrder, read: &[ReadKey]) -> Vec<u8> {
-    hash_of(&order.encode_to_vec(), read)
+/// Names the order with what was supposed for it, and every key with its revision.
+fn hash(order: &ShiftOrder, (at_rps, without): (f64, &[String]), read: &[ReadKey]) -> Vec<u8> {
+    let mut without = without.to_vec();
+    without.sort_unstable();
+    without.dedup();
+    let subject = v1::PlanShiftRequest { order: Some(order.clone()), at_rps, without };
+    hash_of(&subject.encode_to_vec(), read)
+}
+
+/// A demand that can be supposed; 0: that of now.
+fn supposable(at_rps: f64) -> Result<f64, Status> {
+    let can_be = at_rps >= 0.0 && at_rps.is_finite();
+    // Not two names for nothing: -0.0 has other bits.
+    if can_be { Ok(at_rps.abs()) } else { Err(invalid("at_rps", "calls a second, 0 or more")) }
 }
 
 /// Names what is asked and every key with its revision.
@@ -197,6 +206,17 @@ pub(super) fn hash_of(subject: &[u8], read: &[ReadKey]) -> Vec<u8> {
         .iter()
         .for_each(|part| context.update(part));
     context.finish().as_ref().to_vec()
+}
+
+/// A checked order with its defaults filled in, whose nodes may answer for its region.
+///
+/// # Errors
+/// Which field cannot be used.
+pub(super) fn ordered(order: &ShiftOrder, table: &Table) -> Result<ShiftOrder, Status> {
+    let code = routing_exactly(order.region)?;
+    let order = shift::complete(order).map_err(|invalid| refusal(&invalid))?;
+    fit(&order, code, table)?;
+    Ok(order)
 }
 
 /// Source and targets may answer for the region.
@@ -220,7 +240,7 @@ fn invalid(field: &str, expected: &str) -> Status {
     Reason::ShiftInvalid.with(&[("field", field), ("expected", expected)])
 }
 
-fn refusal(problem: &Invalid) -> Status {
+pub(super) fn refusal(problem: &Invalid) -> Status {
     invalid(&problem.field, &problem.expected)
 }
 

@@ -1,6 +1,7 @@
 //! What an operator is told, and what an operator may change, over a registry in this process.
 
 mod apps;
+mod breakglass;
 mod explaining;
 mod intents;
 mod policies;
@@ -11,6 +12,7 @@ mod trust;
 
 use super::*;
 use crate::{
+    breakglass::journal::Journal,
     control::{self, Control},
     registry::{embedded::Embedded, follow},
     table::{CEILINGS, Check, Endpoint, Intent, Table},
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 struct Gateway {
     operator: Operator,
     registry: Embedded,
+    _state: tempfile::TempDir,
     _tasks: JoinSet<()>,
 }
 
@@ -80,6 +83,8 @@ impl Gateway {
     /// One that judges certificates.
     async fn trusting(trust: Option<crate::identity::Trust>) -> Self {
         let registry = Embedded::new();
+        let state = tempfile::tempdir().unwrap();
+        let glass = Glass::open(Journal::open(state.path()).unwrap(), true).unwrap();
         let metrics = Arc::new(Metrics::new(1));
         let (tables, table) = watch::channel(Arc::new(base()));
         let (control, snapshots) = Control::new(control::Setup {
@@ -90,6 +95,7 @@ impl Gateway {
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
             trust: None,
+            glass: glass.clone(),
         });
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(tables.send_replace(table));
@@ -120,8 +126,11 @@ impl Gateway {
             anonymous: Arc::new(Anonymous::Deny),
             holds,
             two_person_above: 1.0,
+            canary_step: Duration::ZERO,
+            glass,
+            leaving: CancellationToken::new(),
         };
-        let gateway = Self { operator, registry, _tasks: tasks };
+        let gateway = Self { operator, registry, _state: state, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;
         gateway
     }

@@ -23,6 +23,9 @@ impl Operator {
         deed: &Deed,
         asked: v1::PublishTrustRequest,
     ) -> Result<v1::PublishTrustResponse, Status> {
+        if asked.dry_run {
+            deed.rehearse();
+        }
         let audit = self.audit.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
         let root =
             self.trust.as_ref().and_then(|trust| trust.root()).ok_or_else(|| Reason::TrustNone.status())?;
@@ -37,7 +40,7 @@ impl Operator {
             revision,
             written,
         };
-        let mut present = None::<Entry>;
+        let mut present = if asked.dry_run { self.standing(&key).await? } else { None };
         for _ in 0..ATTEMPTS {
             if let Some((entry, known)) = present.as_ref().and_then(|entry| known(root, code, entry)) {
                 if known.is_same(&new) {
@@ -49,6 +52,9 @@ impl Operator {
                 }
             }
             let replaced = present.as_ref().map_or(0, |entry| entry.mod_revision);
+            if asked.dry_run {
+                return Ok(answer(replaced, false));
+            }
             let value = |bytes| dump::value(&Key::Trust(code), bytes);
             let what = What {
                 key: Key::Trust(code).to_string(),
@@ -74,6 +80,16 @@ impl Operator {
             }
         }
         Err(Reason::WriteUnknown.status())
+    }
+
+    /// What stands at a key now.
+    async fn standing(&self, key: &str) -> Result<Option<Entry>, Status> {
+        let registry = self.registry.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
+        let listing = registry.list(key).await.map_err(|error| {
+            tracing::warn!(%key, %error, "a key cannot be read for an operator");
+            Reason::RegistryUnavailable.status()
+        })?;
+        Ok(listing.entries.into_iter().find(|entry| entry.key == *key))
     }
 }
 

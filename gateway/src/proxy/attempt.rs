@@ -366,6 +366,7 @@ impl Call {
             reason: origin.reason,
             code,
             retried: origin.attempt > 1,
+            streamed: self.asked.method.shape != Shape::Unary,
         };
         let latency = self.now.saturating_duration_since(self.start);
         let (pool, worker) = (&attempt.pool, &self.worker);

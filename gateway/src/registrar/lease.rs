@@ -168,6 +168,7 @@ impl Presence {
             applied_revision: applied.0,
             table_hash: applied.1.clone(),
             unix_ms: unix_ms(),
+            limits: Some(shared.settings.limits),
         };
         let value = bytes::Bytes::from(presence.encode_to_vec());
         for _ in 0..record::ATTEMPTS {

@@ -77,6 +77,7 @@ impl Gateway {
         tokio::spawn(following);
         let token = |region, token: &str| (Code::new(region).unwrap(), token.to_owned());
         let settings = Settings {
+            limits: Default::default(),
             prefix,
             gateway_id: id.to_owned(),
             control_address: "127.0.0.1:1".to_owned(),

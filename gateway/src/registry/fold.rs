@@ -158,7 +158,7 @@ impl Fold {
                 // The follower keeps the past out; here it would say nothing. Of trust the notary has taken
                 // what it could believe; without an anchor it means nothing.
                 Ok(Key::Gateway(_) | Key::Trust(_) | Key::Audit(_) | Key::AuditHead) => {}
-                Ok(Key::ShiftLog(_) | Key::ShiftApproval(_)) => {}
+                Ok(Key::ShiftLog(_) | Key::ShiftApproval(_) | Key::Breakglass(_)) => {}
                 Ok(Key::App(name)) => apps.push((name, entry)),
                 Ok(Key::Shift { region, from }) => match read_shift(region, &from, &entry.value) {
                     Ok(shift) => table.shifts.push(Arc::new(shift)),

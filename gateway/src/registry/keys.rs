@@ -67,11 +67,11 @@ impl Prefix {
         key.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.starts_with("/audit/"))
     }
 
-    /// The key tells of the past: no table is made from it, and there are many. The audit, and the log and the
-    /// approvals of shifts.
+    /// The key tells of the past: no table is made from it, and there are many. The audit, the log and the
+    /// approvals of shifts, and how much of break-glass is told.
     #[must_use]
     pub fn is_history(&self, key: &str) -> bool {
-        let parts = ["/audit/", "/shifts/log/", "/shifts/approvals/"];
+        let parts = ["/audit/", "/shifts/log/", "/shifts/approvals/", "/breakglass/"];
         key.strip_prefix(self.0.as_str()).is_some_and(|rest| parts.iter().any(|part| rest.starts_with(part)))
     }
 
@@ -135,6 +135,8 @@ pub enum Key {
     ShiftLog(String),
     /// `shifts/approvals/{plan}`: a second person's word for a plan.
     ShiftApproval(String),
+    /// `breakglass/{journal}`: how far the audit tells of a gateway's journal.
+    Breakglass(String),
 }
 
 /// What is kept of a node, one key each, because each has its own writer.
@@ -199,6 +201,7 @@ impl fmt::Display for Key {
             Self::Shift { region, from } => write!(f, "shifts/active/{region}/{from}"),
             Self::ShiftLog(id) => write!(f, "shifts/log/{id}"),
             Self::ShiftApproval(plan) => write!(f, "shifts/approvals/{plan}"),
+            Self::Breakglass(journal) => write!(f, "breakglass/{journal}"),
             Self::Node { region, node, part } => match part {
                 Part::Spec => write!(f, "nodes/{region}/{node}/spec"),
                 Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
@@ -227,6 +230,7 @@ impl FromStr for Key {
             ["shifts", "active", code, from] => Ok(Self::Shift { region: region(code)?, from: named(from)? }),
             ["shifts", "log", id] => Ok(Self::ShiftLog(named(id)?)),
             ["shifts", "approvals", plan] => Ok(Self::ShiftApproval(named(plan)?)),
+            ["breakglass", journal] => Ok(Self::Breakglass(named(journal)?)),
             ["nodes", code, name, "spec"] => node(code, name, Part::Spec),
             ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
             ["nodes", code, name, "intent"] => node(code, name, Part::Intent),

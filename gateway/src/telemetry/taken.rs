@@ -132,6 +132,7 @@ mod tests {
             reason: AnswerReason::Primary,
             code: 0,
             retried: false,
+            streamed: false,
         };
         for worker in 0..2 {
             let recent = Recent::default();

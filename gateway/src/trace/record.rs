@@ -77,6 +77,7 @@ impl Record {
             reason: AnswerReason::Refused,
             code: tonic::Code::Unknown as u8,
             retried: false,
+            streamed: false,
         };
         Self {
             context,

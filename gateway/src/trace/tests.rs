@@ -57,7 +57,7 @@ fn vitals(node: &str) -> Arc<Vitals> {
 
 fn end(code: u8) -> End {
     let reason = AnswerReason::Retry;
-    End { region: 440_100, class: Class::Scan, tier: 1, reason, code, retried: true }
+    End { region: 440_100, class: Class::Scan, tier: 1, reason, code, retried: true, streamed: false }
 }
 
 /// The context that a node gets, after one attempt began.

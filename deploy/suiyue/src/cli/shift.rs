@@ -190,7 +190,8 @@ pub struct ApplyShift {
 
 /// `suiyue shift approve`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
+  suiyue shift approve shift.json --dry-run
   suiyue shift approve shift.json --actor wang --reason 'seen with li'
 
 It prints what is approved. The approval is for this plan, once, within ten minutes, and not for who gave
@@ -202,6 +203,9 @@ pub struct ApproveShift {
     /// The plan.
     #[arg(value_name = "FILE")]
     pub plan: PathBuf,
+    /// Check everything, but write nothing.
+    #[arg(long, env = "SUIYUE_DRY_RUN")]
+    pub dry_run: bool,
     /// Who, and why.
     #[command(flatten)]
     pub account: Account,

@@ -27,6 +27,71 @@ fn every_flag_has_a_help_text_and_a_variable() {
     walk(&Cli::command());
 }
 
+/// Verbs that change what gateways or the registry do.
+const CHANGES: [&str; 23] = [
+    "app add",
+    "app revoke",
+    "app rotate",
+    "breakglass cancel",
+    "breakglass drain",
+    "breakglass shift",
+    "breakglass undrain",
+    "gateway drain",
+    "node drain",
+    "node promote",
+    "node suspend",
+    "node undrain",
+    "region set",
+    "registry accept",
+    "registry freeze",
+    "shift apply",
+    "shift approve",
+    "shift cancel",
+    "shift extend",
+    "shift hold",
+    "shift resume",
+    "shift rollback",
+    "trust publish",
+];
+
+#[test]
+fn what_changes_something_can_be_rehearsed_read_by_a_program_and_shows_an_example() {
+    let cli = Cli::command();
+    for words in CHANGES {
+        let verb = words.split(' ').fold(&cli, |command, word| command.find_subcommand(word).unwrap());
+        let takes = |name: &str| verb.get_arguments().any(|arg| arg.get_id() == name);
+        assert!(takes("dry_run"), "{words} has no --dry-run");
+        assert!(takes("output"), "{words} has no -o");
+        let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains(&format!("suiyue {words}")), "{words}: {help}");
+    }
+    // A verb that takes a reason changes something: none is left out above. A plan only keeps it.
+    for group in cli.get_subcommands() {
+        for verb in group.get_subcommands() {
+            let words = format!("{} {}", group.get_name(), verb.get_name());
+            let reasoned = verb.get_arguments().any(|arg| arg.get_id() == "reason");
+            let checked = CHANGES.contains(&words.as_str()) || words == "shift plan";
+            assert!(!reasoned || checked, "{words} is not checked");
+        }
+    }
+}
+
+#[test]
+fn every_verb_shows_an_example() {
+    fn walk(command: &clap::Command, path: &str) {
+        for verb in command.get_subcommands() {
+            let path = format!("{path} {}", verb.get_name());
+            if verb.has_subcommands() {
+                walk(verb, &path);
+            } else {
+                let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("suiyue "), "{path} shows no example");
+            }
+        }
+    }
+    walk(&Cli::command(), "suiyue");
+}
+
 #[test]
 fn node_without_a_subcommand_runs() {
     let cli = parse("suiyue node --config n.toml").unwrap();

@@ -199,6 +199,9 @@ pub struct Publish {
     /// The record, as `trust init` and `trust revoke` write it.
     #[arg(value_name = "FILE")]
     pub record: PathBuf,
+    /// Check everything, but write nothing.
+    #[arg(long, env = "SUIYUE_DRY_RUN")]
+    pub dry_run: bool,
     /// Who, and why.
     #[command(flatten)]
     pub account: Account,

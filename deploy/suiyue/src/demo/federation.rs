@@ -8,7 +8,12 @@ mod config;
 use super::{child::Child, screen::Screen, watch::Watch};
 use crate::{cli, serve::address_file};
 use anyhow::{Context as _, bail};
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use suiyue_proto::region::Code;
 use tempfile::TempDir;
 
@@ -77,6 +82,11 @@ impl NodeName {
     }
 }
 
+/// Where the gateway keeps its state.
+fn state(dir: &Path) -> PathBuf {
+    dir.join("gateway-state")
+}
+
 /// The running processes. Dropping it ends them all and deletes their directory.
 pub(super) struct Federation {
     // Fields are dropped in this order: processes before their directory.
@@ -97,7 +107,7 @@ impl Federation {
             let path = dir.path().join(format!("{name}.toml"));
             std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
         };
-        write("gateway", config::gateway(flags, &tokens))?;
+        write("gateway", config::gateway(flags, &tokens, &state(dir.path())))?;
         let mut gateway = Child::start("gateway", "gateway", dir.path())?;
         let addresses: address_file::Gateway = gateway.ready().await?;
         screen.event(&format!(
@@ -182,6 +192,11 @@ impl Federation {
             "try:".to_owned(),
             format!("  {program} code show --server {data} --region {GUANGZHOU} --subject {subject}"),
             format!("  {program} node list --gateway {control}"),
+            format!("  {program} gateway list --gateway {control}"),
+            format!(
+                "  {program} breakglass list --socket {}",
+                state(self.dir.path()).join("breakglass.sock").display()
+            ),
             format!(
                 "  {program} route explain --gateway {control} --region {GUANGZHOU} --class scan --subject {subject}"
             ),

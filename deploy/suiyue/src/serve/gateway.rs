@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// [`Usage`] for a wrong configuration; otherwise when it cannot start, or breaks.
-pub fn run(flags: &cli::Gateway) -> anyhow::Result<()> {
+pub fn run(flags: &cli::GatewayRun) -> anyhow::Result<()> {
     if flags.process.exit_with_parent {
         parent::exit_with_parent()?;
     }
@@ -52,7 +52,7 @@ async fn serve(config: Config, process: &cli::Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn overrides(flags: &cli::Gateway) -> Overrides {
+fn overrides(flags: &cli::GatewayRun) -> Overrides {
     Overrides {
         id: flags.id.clone(),
         listen: flags.listen.clone(),

@@ -17,9 +17,10 @@ use suiyue_proto::{
     reason::Reason,
     v1::{
         AcceptRegistryRequest, AcceptRegistryResponse, ChangeAppResponse, DescribeRegionRequest,
-        DescribeRegionResponse, DiffRegistryRequest, DiffRegistryResponse, DumpRegistryRequest,
-        DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, FreezeRegistryRequest,
-        FreezeRegistryResponse, ListAppsRequest, ListAppsResponse, ListNodesRequest, ListNodesResponse,
+        DescribeRegionResponse, DiffRegistryRequest, DiffRegistryResponse, DrainGatewayRequest,
+        DrainGatewayResponse, DumpRegistryRequest, DumpRegistryResponse, ExplainRouteRequest,
+        ExplainRouteResponse, FreezeRegistryRequest, FreezeRegistryResponse, ListAppsRequest,
+        ListAppsResponse, ListGatewaysRequest, ListGatewaysResponse, ListNodesRequest, ListNodesResponse,
         ListRegionsRequest, ListRegionsResponse, ListShiftsRequest, ListTrafficRequest, ListTrafficResponse,
         PublishTrustRequest, PublishTrustResponse, ReadAuditRequest, ReadAuditResponse,
         RegistryStatusRequest, RegistryStatusResponse, RememberedAuditRequest, RememberedAuditResponse,
@@ -289,8 +290,12 @@ impl Operator {
     ///
     /// # Errors
     /// The refusal as it came: [`Operator::refused`] makes a line of it.
-    pub async fn publish_trust(&mut self, record: Vec<u8>) -> Result<PublishTrustResponse, Status> {
-        let request = self.change(PublishTrustRequest { record: record.into() });
+    pub async fn publish_trust(
+        &mut self,
+        record: Vec<u8>,
+        dry_run: bool,
+    ) -> Result<PublishTrustResponse, Status> {
+        let request = self.change(PublishTrustRequest { record: record.into(), dry_run });
         self.client.publish_trust(request).await.map(Response::into_inner)
     }
 
@@ -330,6 +335,27 @@ impl Operator {
     pub async fn running(&mut self) -> anyhow::Result<Vec<ShiftInfo>> {
         let answer = self.shifts.list_shifts(ListShiftsRequest::default()).await;
         self.answered("ListShifts", answer).map(|answer| answer.shifts)
+    }
+
+    /// The gateways of the registry.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn gateways(&mut self) -> anyhow::Result<ListGatewaysResponse> {
+        let answer = self.client.list_gateways(ListGatewaysRequest {}).await;
+        self.answered("ListGateways", answer)
+    }
+
+    /// Makes the gateway leave.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn drain_gateway(
+        &mut self,
+        asked: DrainGatewayRequest,
+    ) -> Result<DrainGatewayResponse, Status> {
+        let request = self.change(asked);
+        self.client.drain_gateway(request).await.map(Response::into_inner)
     }
 
     /// The gateway's table against the registry now.

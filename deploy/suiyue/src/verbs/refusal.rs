@@ -54,6 +54,11 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::EndpointUnknown => Some("`suiyue node describe NAME` lists them"),
         Reason::IntentChanged => Some("`suiyue node describe NAME` shows the present one"),
         Reason::StageSkipped => Some("promote it step by step, or --force"),
+        Reason::StageTooEarly => Some("wait, or --force"),
+        Reason::GatewayLast => Some("--force, if that is meant"),
+        Reason::BreakglassNotFound => Some("`suiyue breakglass list` names what is in force"),
+        Reason::BreakglassDenied => Some("be root, the gateway's user, or one of its [breakglass] users"),
+        Reason::BreakglassFull => Some("cancel what is not needed"),
         Reason::ShiftRefused => Some("move less, or --force with another person's approval"),
         Reason::PlanStale => Some("`suiyue shift plan` again"),
         Reason::ApprovalNeeded => {

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
-use suiyue_gateway::telemetry::taken::Taken;
+use suiyue_gateway::{clock::unix_ms, telemetry::taken::Taken};
 use suiyue_proto::v1::{ListNodesResponse, ListTrafficResponse, RegistryStatusResponse, ShiftInfo};
 use tokio::time::Instant;
 
@@ -23,6 +23,8 @@ pub const WINDOW: Duration = Duration::from_secs(5);
 pub struct Heard {
     /// When.
     pub at: Instant,
+    /// The same by this machine's clock, in milliseconds since 1970.
+    pub unix_ms: i64,
     /// Its nodes.
     pub nodes: ListNodesResponse,
     /// Its calls.
@@ -80,7 +82,7 @@ impl Line {
         let registry = operator.registry_if_any().await.map_err(|e| self.short(&e))?;
         let shifts = operator.running().await.map_err(|e| self.short(&e))?;
         self.operator = Some(operator);
-        Ok(Heard { at, nodes, traffic, registry, shifts })
+        Ok(Heard { at, unix_ms: unix_ms(), nodes, traffic, registry, shifts })
     }
 
     /// The cause alone: whoever shows it shows the address beside it.
@@ -162,7 +164,8 @@ pub(crate) mod tests {
             regions: vec![region],
             ..Default::default()
         };
-        Heard { at, nodes: ListNodesResponse::default(), traffic, registry: None, shifts: Vec::new() }
+        let nodes = ListNodesResponse::default();
+        Heard { at, unix_ms: 0, nodes, traffic, registry: None, shifts: Vec::new() }
     }
 
     fn suikang(history: &History) -> Option<(f64, u64, u64)> {

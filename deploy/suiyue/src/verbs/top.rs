@@ -6,6 +6,7 @@
 
 pub mod keys;
 pub mod picture;
+pub mod running;
 pub mod terminal;
 pub mod view;
 
@@ -16,6 +17,7 @@ use super::{
 use crate::{cli::Top, exit::Exit};
 use anyhow::{Context as _, bail};
 use picture::{Gateway, Numbers, Picture, Row};
+use running::Running;
 use serde::Serialize;
 use std::{
     io::{self, IsTerminal as _},
@@ -37,6 +39,8 @@ pub struct Document {
     pub gateways: Vec<Gateway>,
     /// All calls together.
     pub total: Numbers,
+    /// Shifts that run.
+    pub shifts: Vec<Running>,
     /// A row for each node of each region.
     pub rows: Vec<Row>,
 }
@@ -106,6 +110,7 @@ async fn once(addresses: &[String], view: &View, every: Duration, format: Format
         Format::Json => output::json(&Document {
             gateways: picture.gateways(),
             total: picture.total(),
+            shifts: picture.shifts(),
             rows: view.chosen(picture.rows()),
         })?,
         Format::Table => output::line(&view::once(&picture, view, Instant::now()))?,

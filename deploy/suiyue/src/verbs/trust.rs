@@ -304,7 +304,7 @@ pub async fn publish(flags: &Publish) -> anyhow::Result<()> {
     shelf::decode(&record).map_err(|e| usage(format!("{}: {e}", flags.record.display())))?;
     let mut operator = Operator::connect(&flags.ask.gateways()).await?;
     operator.on_account(&flags.account)?;
-    let answer = operator.publish_trust(record).await.map_err(|status| {
+    let answer = operator.publish_trust(record, flags.dry_run).await.map_err(|status| {
         let line = operator.refused("PublishTrust", &status);
         match Reason::of(&status) {
             Some(
@@ -328,7 +328,11 @@ pub async fn publish(flags: &Publish) -> anyhow::Result<()> {
             written: answer.written,
         });
     }
-    let what = if answer.written { "published" } else { "stood there already" };
+    let what = match (answer.written, flags.dry_run) {
+        (true, _) => "published",
+        (false, true) => "can be published (dry run), or stands there already",
+        (false, false) => "stood there already",
+    };
     output::line(&format!(
         "trust of {} {what}: serial {}, revision {}\n{}",
         answer.province,

@@ -3,6 +3,7 @@
 //! Pure. Trust grows one step at a time and may be lost at once: a node that was suspended begins again.
 
 use crate::table::Stage;
+use std::time::Duration;
 use suiyue_proto::{reason::Reason, v1};
 use tonic::Status;
 
@@ -14,19 +15,51 @@ fn step(stage: Stage) -> usize {
     STEPS.iter().position(|known| *known == stage).unwrap_or(0)
 }
 
-/// Down by any number of steps, up by one.
+/// The stage in which a node is now, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) stage: Stage,
+    /// Since then, in milliseconds since 1970; 0: not known, and taken to be long.
+    pub(super) since_ms: i64,
+    /// The present.
+    pub(super) now_ms: i64,
+}
+
+/// Down by any number of steps, up by one; from one of a trial when `least` has passed, because a guard that
+/// has seen few calls says little.
 ///
 /// # Errors
-/// [`Reason::StageSkipped`], with the stage now and the next one.
-pub(super) fn allowed(before: Stage, wanted: Stage) -> Result<(), Status> {
-    if step(wanted) <= step(before) + 1 {
+/// [`Reason::StageSkipped`], with the stage now and the next one; [`Reason::StageTooEarly`], with the time
+/// that is left.
+pub(super) fn allowed(now: Standing, wanted: Stage, least: Duration) -> Result<(), Status> {
+    let before = now.stage;
+    if step(wanted) <= step(before) {
         return Ok(());
+    }
+    if step(wanted) == step(before) + 1 {
+        return lasted(now, least);
     }
     let next = STEPS[(step(before) + 1).min(STEPS.len() - 1)];
     Err(Reason::StageSkipped.with(&[
         ("stage", &word(before)),
         ("wanted", &word(wanted)),
         ("next", &word(next)),
+    ]))
+}
+
+/// Whoever set the clock back must not wait longer than a whole step.
+fn lasted(now: Standing, least: Duration) -> Result<(), Status> {
+    let Stage::Canary(_) = now.stage else { return Ok(()) };
+    let least_ms = i64::try_from(least.as_millis()).unwrap_or(i64::MAX);
+    let left_ms = least_ms.saturating_sub(now.now_ms.saturating_sub(now.since_ms).max(0));
+    if now.since_ms == 0 || left_ms <= 0 {
+        return Ok(());
+    }
+    let (left_s, least_s) = (left_ms.saturating_add(999) / 1_000, least.as_secs());
+    Err(Reason::StageTooEarly.with(&[
+        ("stage", &word(now.stage)),
+        ("left_s", &left_s.to_string()),
+        ("step_s", &least_s.to_string()),
     ]))
 }
 
@@ -56,7 +89,8 @@ mod tests {
     use tonic_types::StatusExt as _;
 
     fn check(before: Stage, wanted: Stage, next: Option<&str>) {
-        let refused = allowed(before, wanted).err();
+        let standing = Standing { stage: before, since_ms: 0, now_ms: 0 };
+        let refused = allowed(standing, wanted, Duration::from_secs(600)).err();
         let details = refused.and_then(|status| status.get_details_error_info());
         assert_eq!(
             details.as_ref().map(|info| info.metadata["next"].as_str()),
@@ -80,5 +114,30 @@ mod tests {
         check(Canary(1), Active, Some("canary-5"));
         check(Canary(5), Active, Some("canary-25"));
         check(Suspended, Active, Some("test"));
+    }
+
+    #[test]
+    fn each_step_of_a_trial_lasts() {
+        use Stage::{Active, Canary, Suspended, Test};
+        let left = |stage, wanted, (since_ms, now_ms)| {
+            let standing = Standing { stage, since_ms, now_ms };
+            let refused = allowed(standing, wanted, Duration::from_secs(600)).err()?;
+            assert_eq!(Reason::of(&refused), Some(Reason::StageTooEarly));
+            refused.get_details_error_info()?.metadata.get("left_s")?.parse::<u64>().ok()
+        };
+        let steps = [(Canary(1), Canary(5)), (Canary(5), Canary(25)), (Canary(25), Active)];
+        for (stage, wanted) in steps {
+            assert_eq!(left(stage, wanted, (1_000, 1_000)), Some(600), "{stage:?}");
+            assert_eq!(left(stage, wanted, (1_000, 600_001)), Some(1));
+            assert_eq!(left(stage, wanted, (1_000, 601_000)), None);
+            assert_eq!(left(stage, wanted, (1_000, 0)), Some(600), "a clock that was set back");
+            assert_eq!(left(stage, wanted, (0, 1_000)), None, "since when is not known");
+            assert_eq!(left(stage, stage, (1_000, 1_000)), None);
+        }
+        for (stage, wanted) in
+            [(Suspended, Test), (Test, Canary(1)), (Canary(25), Test), (Canary(5), Suspended)]
+        {
+            assert_eq!(left(stage, wanted, (1_000, 1_000)), None, "{stage:?} {wanted:?}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! the revision of every key that was read and writes the shift, its copy in the log and the entry of the
 //! audit. Why a plan may need another person stands in [`super::approval`].
 
-use super::{Planned, Shifts, approval::Approved, invalid, read};
+use super::{Planned, Shifts, approval::Approved, invalid, read, supposable};
 use crate::{
     audit::{What, actor::Deed},
     clock::unix_ms,
@@ -30,8 +30,8 @@ impl Shifts {
         }
         let (registry, _) = self.writable()?;
         let order = asked.order.as_ref().ok_or_else(|| invalid("order", "an order"))?;
-        let snapshot = self.0.snapshots.current();
-        let planned = self.planned(&snapshot, order, 0.0, &asked.without).await?;
+        let snapshot = self.0.ground();
+        let planned = self.planned(&snapshot, order, supposable(asked.at_rps)?, &asked.without).await?;
         let key = Key::Shift { region: planned.code, from: planned.order.from.clone() };
         let present = read(&**registry, &self.0.prefix.key(&key)).await?;
         let running = present.as_ref().and_then(running);
@@ -57,7 +57,10 @@ impl Shifts {
         if asked.dry_run {
             return Ok(v1::ApplyShiftResponse { shift: Some(shift), revision: 0, written: false });
         }
-        let txn = self.transaction(&planned, &shift, &key, approved);
+        let mut txn = self.transaction(&planned, &shift, &key, approved);
+        let kept = |key: &String| txn.puts.iter().all(|(put, ..)| put != key);
+        let pruned: Vec<_> = self.prunable(unix_ms()).await.into_iter().filter(kept).collect();
+        txn.deletes.extend(pruned);
         let revision = self.commit(deed, &key, &shift, (present, txn)).await?;
         tracing::info!(id = %shift.id, region = %planned.code, from = %planned.order.from,
             percent = planned.order.percent, actor = %shift.actor, "a shift begins");

@@ -69,6 +69,9 @@ impl Shifts {
         asked: &v1::ApproveShiftRequest,
         deed: &Deed,
     ) -> Result<v1::ApproveShiftResponse, Status> {
+        if asked.dry_run {
+            deed.rehearse();
+        }
         may_approve(deed)?;
         if asked.plan_hash.len() != HASH {
             return Err(invalid("plan_hash", "the 32 bytes that the plan was named by"));
@@ -78,14 +81,23 @@ impl Shifts {
             if hash != asked.plan_hash {
                 return Err(Reason::PlanStale.with(&[("key", "plan_hash")]));
             }
-            return self.note_approval(&hash, deed).await;
+            return self.say_yes(&hash, deed).await;
         }
         let order = asked.order.as_ref().ok_or_else(|| invalid("order", "the order that is approved"))?;
-        let snapshot = self.0.snapshots.current();
+        let snapshot = self.0.ground();
         let (order, _, read) = self.ordered(order, &snapshot.table)?;
-        let hash = super::hash(&order, &read);
+        let supposed = (super::supposable(asked.at_rps)?, &asked.without[..]);
+        let hash = super::hash(&order, supposed, &read);
         current((&read, &hash), &asked.read, &asked.plan_hash)?;
-        self.note_approval(&hash, deed).await
+        self.say_yes(&hash, deed).await
+    }
+
+    /// Unless it is a rehearsal.
+    async fn say_yes(&self, hash: &[u8], deed: &Deed) -> Result<v1::ApproveShiftResponse, Status> {
+        if deed.is_rehearsed() {
+            return Ok(v1::ApproveShiftResponse { until_unix_ms: unix_ms() + millis(APPROVAL) });
+        }
+        self.note_approval(hash, deed).await
     }
 
     /// Writes an approval of a plan with its entry of the audit.

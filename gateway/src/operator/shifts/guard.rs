@@ -11,6 +11,7 @@
 use super::{Shifts, change, loads, read, trial::Trial};
 use crate::{
     audit::actor::{Actor, Deed},
+    breakglass,
     clock::unix_ms,
     plan::ShiftSignal,
     registry::{Txn, keys::Key},
@@ -29,7 +30,7 @@ use std::{
 };
 use suiyue_proto::{
     reason::Reason,
-    v1::{self, ShiftState},
+    v1::{self, ShiftState, breakglass_action::What},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -61,11 +62,8 @@ struct Before {
 }
 
 impl Shifts {
-    /// Watches until `shutdown`. Without a registry there is nothing to watch.
+    /// Watches until `shutdown`.
     pub async fn guard(self, shutdown: CancellationToken) {
-        if self.0.registry.is_none() {
-            return shutdown.cancelled().await;
-        }
         let watching = async {
             let mut watch = Watch::default();
             let mut ticks = tokio::time::interval(LOOK);
@@ -164,15 +162,17 @@ impl Shifts {
 
     /// Makes a hold of this gateway's that of all.
     async fn tell(&self, shift: &Shift, hold: &Hold) -> Result<(), Status> {
+        if self.0.glass.owns(&shift.id) {
+            return self.note(shift, hold).await;
+        }
         let (registry, _) = self.writable()?;
         let key = Key::Shift { region: shift.region, from: shift.from.to_string() };
         let entry = read(&**registry, &self.0.prefix.key(&key)).await?;
         let entry = entry.ok_or_else(|| Reason::ShiftNotFound.status())?;
         let stored = v1::Shift::decode(entry.value.clone()).map_err(|_| Reason::ShiftNotFound.status())?;
         let Some(held) = held(&stored, shift, hold, &self.0.gateway) else { return Ok(()) };
-        let Breach { guard, node, value, limit } = &hold.breach;
-        let why = format!("guard {guard} of {node}: {value:.2}, where the limit is {limit:.2}");
-        let deed = Deed::new(Actor::local(&format!("{}@guard", self.0.gateway)), "GuardShift", why);
+        let who = Actor::local(&format!("{}@guard", self.0.gateway));
+        let deed = Deed::new(who, "GuardShift", why(&hold.breach));
         let log = self.0.prefix.key(&Key::ShiftLog(held.id.clone()));
         let value = bytes::Bytes::from(held.encode_to_vec());
         let txn = Txn {
@@ -182,6 +182,36 @@ impl Shifts {
         };
         self.commit(&deed, &key, &held, (Some(entry), txn)).await.map(drop)
     }
+
+    /// Notes a hold of break-glass, which is this gateway's alone, in its journal.
+    async fn note(&self, shift: &Shift, hold: &Hold) -> Result<(), Status> {
+        let in_force = self.0.glass.in_force().into_iter();
+        let Some(mut action) = in_force.into_iter().find(|action| *action.id == *shift.id) else {
+            return Ok(());
+        };
+        let Some(What::Shift(stored)) = &mut action.what else { return Ok(()) };
+        let Some(held) = held(stored, shift, hold, &self.0.gateway) else { return Ok(()) };
+        *stored = held;
+        let entry = v1::BreakglassEntry {
+            number: 0,
+            unix_ms: unix_ms(),
+            method: breakglass::GUARDED.to_owned(),
+            actor: format!("{}@guard", self.0.gateway),
+            reason: why(&hold.breach),
+            text: format!("break-glass at {} only: {}", self.0.gateway, breakglass::told(&action)),
+            action: action.id.clone(),
+        };
+        let changed = vec![(action.id.clone(), Some(action))];
+        self.0.glass.replace(changed, vec![entry]).await.map_err(|error| {
+            tracing::error!(%error, "the break-glass journal cannot be written");
+            Reason::BreakglassUnwritten.status()
+        })
+    }
+}
+
+/// Why a shift is held.
+fn why(Breach { guard, node, value, limit }: &Breach) -> String {
+    format!("guard {guard} of {node}: {value:.2}, where the limit is {limit:.2}")
 }
 
 /// The stored shift with the hold; `None`: it is held, or no longer the one that was watched.

@@ -12,7 +12,10 @@ use crate::{
 };
 use prost::Message as _;
 use std::collections::BTreeMap;
-use suiyue_proto::v1::{self, ShiftInfo, ShiftState};
+use suiyue_proto::{
+    region::Code,
+    v1::{self, ShiftInfo, ShiftState, breakglass_action::What},
+};
 use tonic::Status;
 
 /// A plan is no older than this, in milliseconds; a clock that differs by more was set.
@@ -26,6 +29,7 @@ impl Shifts {
         let now = unix_ms();
         let mut shifts: Vec<_> =
             self.entries().into_iter().filter_map(|entry| self.info(&entry, now)).collect();
+        shifts.extend(self.past_the_registry(now));
         if asked.history {
             shifts = self.with_log(shifts).await?;
         }
@@ -65,27 +69,50 @@ impl Shifts {
         entries.into_iter().filter(is_shift).collect()
     }
 
+    /// This gateway's break-glass.
+    fn past_the_registry(&self, now: i64) -> impl Iterator<Item = ShiftInfo> {
+        self.0.glass.in_force().into_iter().filter_map(move |action| {
+            let Some(What::Shift(stored)) = action.what else { return None };
+            let order = stored.order.as_ref()?;
+            let shift = shift::check(&stored, Code::new(order.region)?, &order.from).ok()?;
+            Some(self.standing(stored, &shift, now))
+        })
+    }
+
     /// A shift and where it stands; `None`: it is quarantined.
     pub(super) fn info(&self, entry: &Entry, now: i64) -> Option<ShiftInfo> {
         let Ok(Key::Shift { region, from }) = self.0.prefix.parse(&entry.key) else { return None };
         let stored = v1::Shift::decode(entry.value.clone()).ok()?;
         let shift = shift::check(&stored, region, &from).ok()?;
+        let snapshot = self.0.snapshots.current();
+        let over = snapshot.table.under.as_ref().map(|_| &snapshot.table.shifts);
+        let instead = over.and_then(|shifts| {
+            shifts.iter().find(|other| other.region == region && *other.from == *from && other.id != shift.id)
+        });
+        Some(ShiftInfo {
+            revision: entry.mod_revision,
+            overridden_here: instead.map(|other| other.id.to_string()).unwrap_or_default(),
+            ..self.standing(stored, &shift, now)
+        })
+    }
+
+    fn standing(&self, stored: v1::Shift, shift: &Shift, now: i64) -> ShiftInfo {
         // By the shift's own clock, as far as the plan has seen it.
         let snapshot = self.0.snapshots.current();
         let signals = snapshot.inputs.as_ref().map(|inputs| &inputs.signals.shifts);
         let clock = signals.and_then(|signals| signals.get(&shift.id)).map_or(now, |signal| signal.now_ms);
-        let held = self.0.holds.of(&shift);
+        let held = self.0.holds.of(shift);
         let here = held.as_ref().map(|hold| HeldHere { at_ms: hold.at_ms, rolls_back: hold.rolls_back });
         let signal = ShiftSignal { now_ms: clock.max(now.min(clock + FRESH)), held: here };
-        let seen = signal.seen(&shift);
-        Some(ShiftInfo {
+        let seen = signal.seen(shift);
+        ShiftInfo {
             shift: Some(stored),
             state: shift::state(&seen, signal.now_ms).into(),
             percent: seen.percent_at(signal.now_ms),
-            revision: entry.mod_revision,
             held_here: held.map(|hold| guard::told(&hold.breach, &self.0.gateway, hold.at_ms)),
             next_unix_ms: next_step(&seen, signal.now_ms).unwrap_or(0),
-        })
+            ..ShiftInfo::default()
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(in crate::operator) struct Loads {
 }
 
 /// Calls a second at this gateway.
-pub(super) fn own(snapshot: &Snapshot) -> Demand {
+pub(in crate::operator) fn own(snapshot: &Snapshot) -> Demand {
     snapshot.inputs.as_ref().map(|inputs| inputs.signals.demand.clone()).unwrap_or_default()
 }
 
@@ -40,6 +40,7 @@ pub(super) fn told(operator: &Operator) -> v1::GetLoadResponse {
         regions: regions.collect(),
         nodes: rates(&snapshot).map(|(node, rps)| v1::NodeRate { node: node.to_string(), rps }).collect(),
         unix_ms: crate::clock::unix_ms(),
+        state: Some(operator.state()),
     }
 }
 
@@ -80,7 +81,7 @@ pub(in crate::operator) async fn of_all(
 }
 
 /// What each of these gateways tells, or why it does not.
-pub(super) async fn ask_all(
+pub(in crate::operator) async fn ask_all(
     operator: &Operator,
     gateways: Vec<(String, String)>,
 ) -> Vec<(String, Result<v1::GetLoadResponse, String>)> {
@@ -90,7 +91,7 @@ pub(super) async fn ask_all(
 }
 
 /// The other gateways that are there, with their control ports.
-pub(super) fn others(operator: &Operator) -> Vec<(String, String)> {
+pub(in crate::operator) fn others(operator: &Operator) -> Vec<(String, String)> {
     let entries = operator.followed.as_ref().map(|followed| followed.entries()).unwrap_or_default();
     let gateways = entries.iter().filter_map(|entry| match operator.prefix.parse(&entry.key) {
         Ok(Key::Gateway(id)) if id != operator.gateway => {

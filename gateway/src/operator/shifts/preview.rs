@@ -186,8 +186,12 @@ pub(in crate::operator) struct Change<'a> {
     pub(in crate::operator) after: (&'a Table, &'a Signals),
     /// What else a plan is made from.
     pub(in crate::operator) inputs: &'a Inputs,
-    /// Calls a second of all gateways.
+    /// Calls a second of all gateways that change.
     pub(in crate::operator) demand: &'a Demand,
+    /// Calls a second that the others go on sending to each node.
+    pub(in crate::operator) elsewhere: &'a BTreeMap<Arc<str>, f64>,
+    /// The part of its declared capacity that a node which gets more may be filled to.
+    pub(in crate::operator) limit: f64,
 }
 
 /// What a change does.
@@ -196,6 +200,8 @@ pub(in crate::operator) struct Effect {
     pub(in crate::operator) moves: f64,
     /// More of a region moves than one person may move.
     pub(in crate::operator) too_much: bool,
+    /// What every node carries.
+    pub(in crate::operator) nodes: Vec<NodeLoad>,
     /// The guards of all nodes that get more.
     pub(in crate::operator) guards: Vec<GuardCheck>,
     /// What stands in the way.
@@ -220,7 +226,9 @@ impl Change<'_> {
             moves = moves.max(moved);
         }
         let (was, is) = (by_node(&before, self.demand), by_node(&after, self.demand));
-        let rps = |of: &BTreeMap<Arc<str>, f64>, name: &Arc<str>| of.get(name).copied().unwrap_or(0.0);
+        let rps = |of: &BTreeMap<Arc<str>, f64>, name: &Arc<str>| {
+            of.get(name).copied().unwrap_or(0.0) + self.elsewhere.get(name).copied().unwrap_or(0.0)
+        };
         let told = self.after.0.nodes.values().map(|node| NodeLoad {
             node: node.name.to_string(),
             rps_before: rps(&was, &node.name),
@@ -229,9 +237,8 @@ impl Change<'_> {
             target: rps(&is, &node.name) > rps(&was, &node.name) + EXACT,
         });
         let nodes: Vec<NodeLoad> = told.collect();
-        // A drain, a stage and a policy meet the guards that a shift has where its order says nothing.
-        let guards = guards(&nodes, Guards::default().max_utilization);
-        Effect { moves, too_much, refusals: refusals(&nodes, &guards), guards }
+        let guards = guards(&nodes, self.limit);
+        Effect { moves, too_much, refusals: refusals(&nodes, &guards), nodes, guards }
     }
 }
 

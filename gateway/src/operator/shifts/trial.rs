@@ -87,7 +87,8 @@ impl Shifts {
             return Ok(());
         }
         let (stage, canary_percent) = down(node.intent.stage);
-        let value = v1::NodeIntent { stage: stage.into(), canary_percent, ..intent };
+        let stage_since_unix_ms = crate::clock::unix_ms();
+        let value = v1::NodeIntent { stage: stage.into(), canary_percent, stage_since_unix_ms, ..intent };
         let Breach { guard, value: measured, limit, .. } = breach;
         let why = format!(
             "guard {guard} of {}: {measured:.2}, where the limit is {limit:.2}: one stage back",

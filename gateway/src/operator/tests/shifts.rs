@@ -1,5 +1,7 @@
 //! What an operator moves, over a registry in this process.
 
+mod bounds;
+
 use super::*;
 use crate::{
     audit::actor::{Actor, Role},

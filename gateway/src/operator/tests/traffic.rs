@@ -19,6 +19,7 @@ impl Gateway {
             reason: AnswerReason::Primary,
             code: status as u8,
             retried: false,
+            streamed: false,
         };
         (0..calls).for_each(|_| {
             recent.count(&self.operator.metrics, 0, &node, end, Duration::from_micros(400));

@@ -10,7 +10,7 @@ use suiyue_proto::{reason::Reason, v1::PublishTrustRequest};
 const KEY: &str = "/suiyue/v1/trust/44";
 
 async fn publish(gateway: &Gateway, record: &[u8]) -> Result<(u64, bool), Reason> {
-    let request = Request::new(PublishTrustRequest { record: record.to_vec().into() });
+    let request = Request::new(PublishTrustRequest { record: record.to_vec().into(), dry_run: false });
     match gateway.operator.publish_trust(request).await {
         Ok(answer) => Ok((answer.get_ref().serial, answer.get_ref().written)),
         Err(status) => Err(Reason::of(&status).unwrap()),
@@ -23,11 +23,19 @@ async fn a_record_is_published_once_and_never_set_back() {
     let trust = realm.trust();
     let gateway = Gateway::trusting(Some(trust.clone())).await;
     let (one, two) = (realm.record(|_| {}), realm.record(|trust| trust.serial = 2));
+    let rehearse = async |record: &[u8]| {
+        let request = Request::new(PublishTrustRequest { record: record.to_vec().into(), dry_run: true });
+        let answer = gateway.operator.publish_trust(request).await;
+        answer.map(|answer| answer.get_ref().written).map_err(|status| Reason::of(&status).unwrap())
+    };
+    assert_eq!(rehearse(&one).await, Ok(false));
+    assert!(gateway.registry.list(KEY).await.unwrap().entries.is_empty());
     assert_eq!(publish(&gateway, &one).await, Ok((1, true)));
     assert_eq!(publish(&gateway, &one).await, Ok((1, false)), "it stands there");
     gateway.until(|_| !trust.roll().provinces().is_empty()).await;
     assert_eq!(publish(&gateway, &two).await, Ok((2, true)));
     assert_eq!(publish(&gateway, &one).await, Err(Reason::TrustOlder));
+    assert_eq!(rehearse(&one).await, Err(Reason::TrustOlder));
     let audited = gateway.audited().await;
     let told =
         |at: usize| (audited[at].method.as_str(), audited[at].key.as_str(), audited[at].after.as_str());

@@ -70,7 +70,7 @@ pub struct Alarm {
 }
 
 /// Words of all alarms, in the order in which they are told.
-pub const ALARMS: [&str; 7] = [
+pub const ALARMS: [&str; 8] = [
     "nothing_known",
     "registry_away",
     "registry_restored",
@@ -78,6 +78,7 @@ pub const ALARMS: [&str; 7] = [
     "frozen",
     "copy_failed",
     "clock_offset",
+    "limits_differ",
 ];
 
 /// A gateway that is present.
@@ -337,7 +338,29 @@ impl Known {
         for (id, ms) in self.offsets.iter().filter(|(id, ms)| off(**ms) && present(id)) {
             say("clock_offset", format!("the clock of {id} is {} s ahead of this gateway's", ms / 1000));
         }
+        if let Some(text) = self.limits_differ() {
+            say("limits_differ", text);
+        }
         alarms
+    }
+}
+
+impl Known {
+    /// Which limits of operators live gateways announce, where they are not the same.
+    fn limits_differ(&self) -> Option<String> {
+        let present = self.books.heard().values().filter(|entry| self.prefix.is_presence(&entry.key));
+        let limits = present.filter_map(|entry| {
+            let Ok(Key::Gateway(id)) = self.prefix.parse(&entry.key) else { return None };
+            let limits = v1::GatewayPresence::decode(entry.value.clone()).ok()?.limits?;
+            Some((id, format!("{} and {} s", limits.two_person_above, limits.canary_step_s)))
+        });
+        let mut by_limits: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        limits.for_each(|(id, limits)| by_limits.entry(limits).or_default().push(id));
+        let sides = by_limits.iter().map(|(limits, ids)| format!("{limits} at {}", ids.join(" and ")));
+        let sides: Vec<String> = sides.collect();
+        (sides.len() > 1).then(|| {
+            format!("gateways have other [shifts] (two_person_above, canary_step_s): {}", sides.join(", "))
+        })
     }
 }
 

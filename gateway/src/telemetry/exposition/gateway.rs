@@ -64,6 +64,9 @@ fn encode_table(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
     if let Some(registry) = &scene.registry {
         encode_registry(page, registry)?;
     }
+    let help =
+        "1 while break-glass is in force at this gateway: its table is another one than the registry's";
+    page.gauge("suiyue_breakglass_in_force", help, if table.under.is_some() { 1.0 } else { 0.0 })?;
     page.gauge("suiyue_plan_generation", "Generation of the plan", scene.snapshot.generation as f64)?;
     let workers = scene.metrics.plans.iter().enumerate();
     let workers = workers.map(|(worker, plan)| ([("worker", worker)], plan.load(Relaxed) as f64));

@@ -32,7 +32,7 @@ health = "none"
 
 fn end(region: u32, tier: u8, code: u8) -> End {
     let reason = if tier == 0 { AnswerReason::Primary } else { AnswerReason::Failover };
-    End { region, class: Class::Scan, tier, reason, code, retried: false }
+    End { region, class: Class::Scan, tier, reason, code, retried: false, streamed: false }
 }
 
 /// A gateway with a city and its province, after some calls.
@@ -44,6 +44,7 @@ async fn scene() -> Scene {
     let (_tables, table) = watch::channel(Arc::new(config.table));
     let metrics = Arc::new(Metrics::new(2));
     let (control, snapshots) = Control::new(Setup {
+        glass: crate::breakglass::Glass::default(),
         tables: table,
         ramp: Duration::ZERO,
         workers: 2,

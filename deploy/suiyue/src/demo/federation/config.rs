@@ -18,15 +18,15 @@ impl Tokens {
 }
 
 /// The gateway's file.
-pub(super) fn gateway(flags: &cli::Demo, tokens: &Tokens) -> String {
-    let mut text = "id = \"demo\"\nworkers = 1\n".to_owned();
+pub(super) fn gateway(flags: &cli::Demo, tokens: &Tokens, state_dir: &Path) -> String {
+    let mut text = format!("id = \"demo\"\nworkers = 1\nstate_dir = {state_dir:?}\n");
     for port in ["listen", "control", "admin"] {
         let _ = writeln!(text, "{port} = \"127.0.0.1:0\"");
     }
     let ramp = script::ramp(Duration::from_secs(u64::from(flags.seconds)));
     let _ = writeln!(text, "\n[health]\nramp_s = {:.3}", ramp.as_secs_f64());
     // Its own callers, and those of `--hold`, are nobody.
-    text.push_str("\n[apps]\nanonymous = \"allow\"\n\n[shifts]\ntwo_person_above = 1.0\n\n[registry]\n");
+    text.push_str("\n[apps]\nanonymous = \"allow\"\n\n[shifts]\ntwo_person_above = 1.0\ncanary_step_s = 0\n\n[registry]\n");
     match &flags.etcd {
         None => text.push_str("kind = \"embedded\"\n"),
         Some(address) => {
@@ -93,7 +93,9 @@ mod tests {
 
     #[test]
     fn the_gateway_keeps_the_registry_itself_unless_etcd_is_named() {
-        let read = |etcd| gateway(&flags(etcd), &Tokens::draw()).parse::<toml::Table>().unwrap();
+        let read = |etcd| {
+            gateway(&flags(etcd), &Tokens::draw(), Path::new("/tmp/state")).parse::<toml::Table>().unwrap()
+        };
         assert_eq!(read(None)["registry"]["kind"].as_str(), Some("embedded"));
         let table = read(Some("127.0.0.1:2379"));
         assert_eq!(table["registry"]["endpoints"][0].as_str(), Some("http://127.0.0.1:2379"));

@@ -204,6 +204,7 @@ fn refused(operator: &Operator, status: &Status) -> anyhow::Error {
             | Reason::IntentInvalid
             | Reason::IntentChanged
             | Reason::StageSkipped
+            | Reason::StageTooEarly
             | Reason::ReasonRequired
             | Reason::RoleInsufficient
             | Reason::AuditBroken

@@ -37,6 +37,8 @@ pub struct Approved {
     pub plan_hash: String,
     /// Until when, in milliseconds since 1970.
     pub until_unix_ms: i64,
+    /// Nothing was to be written.
+    pub dry_run: bool,
 }
 
 /// Begins a shift.
@@ -69,14 +71,19 @@ pub async fn apply(flags: &ApplyShift) -> anyhow::Result<()> {
 pub async fn approve(flags: &ApproveShift) -> anyhow::Result<()> {
     let plan = plan::read(&flags.plan)?;
     let mut shifts = Shifts::connect(&flags.ask.gateways(), &flags.account).await?;
-    let ApplyShiftRequest { order, plan_hash, read, .. } = plan;
-    let asked = ApproveShiftRequest { plan_hash, order, read, ..Default::default() };
+    let ApplyShiftRequest { order, plan_hash, read, without, at_rps, .. } = plan;
+    let dry_run = flags.dry_run;
+    let asked =
+        ApproveShiftRequest { plan_hash, order, read, without, at_rps, dry_run, ..Default::default() };
     let order = Order::from(&asked.order.clone().unwrap_or_default());
     let plan_hash = hex(&asked.plan_hash);
     let until_unix_ms = shifts.approve(asked).await?.until_unix_ms;
-    let document = Approved { order, plan_hash, until_unix_ms };
+    let document = Approved { order, plan_hash, until_unix_ms, dry_run };
     if flags.ask.output == Format::Json {
         return output::json(&document);
+    }
+    if dry_run {
+        return output::line(&format!("dry run: it can be approved: {}", document.order));
     }
     let until = utc(until_unix_ms);
     output::line(&format!("approved until {until}, for once: {}", document.order))

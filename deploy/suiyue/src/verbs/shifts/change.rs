@@ -12,7 +12,9 @@ use crate::{
     verbs::output::{self, Format},
 };
 use serde::Serialize;
-use suiyue_proto::v1::{ChangeShiftRequest, ListShiftsRequest, ShiftInfo, change_shift_request::Change};
+use suiyue_proto::v1::{
+    ChangeShiftRequest, ListShiftsRequest, ShiftInfo, ShiftMode, change_shift_request::Change,
+};
 
 /// The document of these verbs with `-o json`.
 #[derive(Debug, Serialize)]
@@ -89,8 +91,11 @@ async fn change(flags: &ChangeShift, change: Change) -> anyhow::Result<()> {
     tell(&flags.ask, flags.dry_run, &[(answer.shift, answer.written)])
 }
 
+/// Those of the registry: break-glass is ended at its gateway's own socket.
 async fn running(shifts: &mut Shifts) -> anyhow::Result<Vec<ShiftInfo>> {
-    Ok(shifts.list(ListShiftsRequest::default()).await?.shifts)
+    let mut running = shifts.list(ListShiftsRequest::default()).await?.shifts;
+    running.retain(|info| info.shift.as_ref().is_none_or(|shift| shift.mode() != ShiftMode::Breakglass));
+    Ok(running)
 }
 
 fn id_of(info: &ShiftInfo) -> String {

@@ -12,7 +12,7 @@ use crate::{
 use serde::Serialize;
 use suiyue_proto::{
     region::Code,
-    v1::{ListShiftsRequest, ListShiftsResponse, Shift, ShiftBreach, ShiftEnd, ShiftInfo},
+    v1::{ListShiftsRequest, ListShiftsResponse, Shift, ShiftBreach, ShiftEnd, ShiftInfo, ShiftMode},
 };
 
 /// The document of `shift status -o json` and `shift history -o json`.
@@ -55,6 +55,10 @@ pub struct Line {
     pub without: Vec<String>,
     /// It was applied although a guard refused it.
     pub forced: bool,
+    /// `manual`, or `breakglass`: at this gateway only.
+    pub mode: String,
+    /// Break-glass that counts instead of it at this gateway; absent: none.
+    pub overridden_here: Option<String>,
     /// Revision of its last change.
     pub revision: i64,
 }
@@ -80,6 +84,11 @@ impl Line {
             replaces: some(&shift.replaces),
             without: shift.without.clone(),
             forced: shift.forced,
+            mode: match shift.mode() {
+                ShiftMode::Breakglass => "breakglass".to_owned(),
+                ShiftMode::Manual | ShiftMode::Unspecified => "manual".to_owned(),
+            },
+            overridden_here: None,
             revision: 0,
         }
     }
@@ -94,12 +103,13 @@ impl From<&ShiftInfo> for Line {
             next: (info.next_unix_ms > 0).then(|| utc(info.next_unix_ms)),
             breach: line.breach.or_else(|| info.held_here.as_ref().map(breach)),
             revision: info.revision,
+            overridden_here: (!info.overridden_here.is_empty()).then(|| info.overridden_here.clone()),
             ..line
         }
     }
 }
 
-fn breach(breach: &ShiftBreach) -> String {
+pub(crate) fn breach(breach: &ShiftBreach) -> String {
     let ShiftBreach { guard, node, gateway, value, limit, .. } = breach;
     let at = utc(breach.unix_ms);
     format!("{guard} of {node}: {value:.2}, where the limit is {limit:.2} (seen by {gateway} at {at})")

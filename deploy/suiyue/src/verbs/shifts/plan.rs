@@ -149,7 +149,7 @@ pub async fn plan(flags: &PlanShift) -> anyhow::Result<()> {
     let without = flags.without.clone();
     let asked = PlanShiftRequest { order: Some(order(flags)), at_rps: flags.at_rps, without };
     let answer = shifts.plan(asked).await?;
-    let document = document(&answer, &flags.without);
+    let document = document(&answer, &flags.without, flags.at_rps);
     if let Some(path) = &flags.out {
         let text = serde_json::to_string_pretty(&document)?;
         std::fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
@@ -164,12 +164,16 @@ pub async fn plan(flags: &PlanShift) -> anyhow::Result<()> {
     }
 }
 
-fn order(flags: &PlanShift) -> ShiftOrder {
-    let to = flags.to.iter().map(|to| ShiftTarget { target: to.node.clone(), weight: to.weight });
-    let on_breach = match flags.on_breach {
+/// As it stands in messages.
+pub(crate) const fn on_breach(flag: OnBreach) -> v1::OnBreach {
+    match flag {
         OnBreach::Hold => v1::OnBreach::Hold,
         OnBreach::Rollback => v1::OnBreach::Rollback,
-    };
+    }
+}
+
+fn order(flags: &PlanShift) -> ShiftOrder {
+    let to = flags.to.iter().map(|to| ShiftTarget { target: to.node.clone(), weight: to.weight });
     ShiftOrder {
         region: flags.region.get(),
         classes: flags.classes.iter().map(|class| class.to_proto().into()).collect(),
@@ -182,18 +186,19 @@ fn order(flags: &PlanShift) -> ShiftOrder {
         max_utilization: flags.max_utilization,
         error_delta: flags.error_delta,
         p99_factor: flags.p99_factor,
-        on_breach: on_breach.into(),
+        on_breach: on_breach(flags.on_breach).into(),
         reason: flags.reason.clone().unwrap_or_default(),
         incident: flags.incident.clone().unwrap_or_default(),
     }
 }
 
-fn document(answer: &PlanShiftResponse, without: &[String]) -> Document {
+fn document(answer: &PlanShiftResponse, without: &[String], at_rps: f64) -> Document {
     let carried = ApplyShiftRequest {
         order: answer.order.clone(),
         plan_hash: answer.plan_hash.clone(),
         read: answer.read.clone(),
         without: without.to_vec(),
+        at_rps,
         ..ApplyShiftRequest::default()
     };
     let nodes = answer.nodes.iter().map(|node| Node {
@@ -318,7 +323,7 @@ mod tests {
     fn a_plan_is_the_same_when_it_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shift.json");
-        let document = document(&answer(), &["gw-2".to_owned()]);
+        let document = document(&answer(), &["gw-2".to_owned()], 4_000.0);
         std::fs::write(&path, serde_json::to_string(&document).unwrap()).unwrap();
         let plan = read(&path).unwrap();
         assert_eq!((plan.order, plan.read), (answer().order, answer().read));
@@ -333,7 +338,7 @@ mod tests {
 
     #[test]
     fn the_table_names_loads_and_who_must_approve() {
-        let text = told(&document(&answer(), &[]));
+        let text = told(&document(&answer(), &[], 0.0));
         for words in [
             "30 % of suikang's all calls of 440100 to yuekang, 10 points every 30 s, for 2 h",
             "| yuekang   target   10.0          90.0   100        0.10       0.90 |",

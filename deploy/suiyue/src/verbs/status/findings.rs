@@ -15,6 +15,7 @@ use suiyue_proto::{
     region,
     v1::{
         Alarm, EndpointInfo, Health, NodeInfo, NodeTraffic, RegionTraffic, RegistryStatusResponse, ShiftInfo,
+        ShiftMode,
     },
 };
 
@@ -75,7 +76,8 @@ pub fn of(heard: &Heard, lately: Option<&(f64, Counts)>) -> Vec<Finding> {
         found.extend(node_itself(heard, node));
         found.extend(routes_of(heard, node));
     }
-    found.extend(heard.shifts.iter().map(shift));
+    found.extend(breakglass(heard));
+    found.extend(heard.shifts.iter().filter(|info| !is_local(info)).map(shift));
     if let Some((seconds, counts)) = lately {
         found.extend(counted(heard, *seconds, counts));
     }
@@ -181,6 +183,9 @@ fn alarmed(alarm: &Alarm, registry: &RegistryStatusResponse, age: Option<u64>) -
         "frozen" => (Level::Warning, frozen, "changes wait for `suiyue registry freeze --off`"),
         "copy_failed" => {
             (Level::Warning, None, "a restart without etcd would know less: look at its state_dir")
+        }
+        "limits_differ" => {
+            (Level::Warning, None, "the strictest count at every gateway; make their [shifts] the same")
         }
         "clock_offset" => (Level::Warning, None, "shifts would not be in step: look at the clocks"),
         _ => (Level::Warning, None, "`suiyue registry status` says more"),
@@ -323,6 +328,22 @@ fn told_of(traffic: &NodeTraffic) -> Vec<(Level, String)> {
     told
 }
 
+/// Break-glass, which is told of with its gateway.
+fn is_local(info: &ShiftInfo) -> bool {
+    info.shift.as_ref().is_some_and(|shift| shift.mode() == ShiftMode::Breakglass)
+}
+
+/// What was ordered past the registry, at this gateway only.
+fn breakglass(heard: &Heard) -> Vec<Finding> {
+    let said = heard.nodes.table.iter().flat_map(|table| &table.breakglass);
+    let findings = said.map(|sentence| {
+        let what = format!("break-glass at this gateway only: {sentence}");
+        let doing = "it ends by itself; `suiyue breakglass list` and `cancel` on its machine".to_owned();
+        finding(Level::Warning, None, format!("gateway {}", heard.gateway()), what, doing)
+    });
+    findings.collect()
+}
+
 /// A shift that runs: ordered, unless a guard had to hold it.
 fn shift(info: &ShiftInfo) -> Finding {
     let shift = Line::from(info);
@@ -330,6 +351,9 @@ fn shift(info: &ShiftInfo) -> Finding {
     let about = format!("shift {}", shift.id);
     let since = info.shift.as_ref().map(|shift| since(shift.start_unix_ms));
     let mut what = format!("{state} at {} %: {}", shift.percent, shift.order);
+    if let Some(id) = &shift.overridden_here {
+        what.push_str(&format!("; break-glass {id} counts instead of it"));
+    }
     let ends = format!("by {}; it walks back from {} on", shift.actor, shift.expires);
     let Some(breach) = &shift.breach else { return finding(Level::Notice, since, about, what, ends) };
     what = format!("{what}; {breach}");

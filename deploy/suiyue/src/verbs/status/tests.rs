@@ -221,3 +221,13 @@ fn gateways_that_are_silent_or_disagree_are_told_and_equal_findings_are_one() {
     let nobody = super::document(&addresses[..1], &[silent()], vec![silent()]);
     assert_eq!(nobody.worst, Some(Level::Critical));
 }
+
+#[test]
+fn break_glass_is_told_with_the_gateway_where_it_counts() {
+    let mut said = well(0, 0);
+    said.nodes.table.as_mut().unwrap().breakglass = vec!["drain suikang, by root, for 900 s: a drill".into()];
+    let shift = v1::Shift { mode: v1::ShiftMode::Breakglass.into(), ..v1::Shift::default() };
+    said.shifts = vec![v1::ShiftInfo { shift: Some(shift), ..v1::ShiftInfo::default() }];
+    let parts = ["gateway gw-1", "break-glass at this gateway only: drain suikang", "ends by itself"];
+    one(&said, Level::Warning, None, parts);
+}

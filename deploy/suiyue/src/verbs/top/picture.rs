@@ -3,6 +3,7 @@
 //! A row for each node of each region: calls, failures and durations of all gateways that answer, added up;
 //! shares and states as the first of them plans and sees them.
 
+use super::running::{self, Running};
 use crate::verbs::{
     nodes::Intent,
     operator::TableDocument,
@@ -168,6 +169,13 @@ impl Picture {
             let alarms = heard.registry.iter().flat_map(|registry| &registry.alarms);
             notes.extend(alarms.map(|alarm| format!("! {}: {}: {}", table.gateway, alarm.alarm, alarm.text)));
         }
+        for heard in self.answering() {
+            let said = heard.nodes.table.iter().flat_map(|table| &table.breakglass);
+            let said = said.filter(|sentence| !sentence.starts_with("shift "));
+            notes.extend(said.map(|said| format!("! {}: break-glass: {said}", heard.gateway())));
+        }
+        let answering = self.answering().count();
+        notes.extend(self.shifts().iter().map(|running| running.line(answering)));
         let present = self.answering().filter_map(|heard| heard.registry.as_ref());
         let present = present.map(|registry| registry.gateways.len()).max().unwrap_or(0);
         let asked = self.answering().count();
@@ -175,6 +183,12 @@ impl Picture {
             notes.push(format!("calls of {asked} of {present} present gateways: --gateway takes a list"));
         }
         notes
+    }
+
+    /// Shifts that run.
+    #[must_use]
+    pub fn shifts(&self) -> Vec<Running> {
+        running::shifts(self.answering())
     }
 
     /// What all gateways counted lately: calls, and the calls a second that they are.

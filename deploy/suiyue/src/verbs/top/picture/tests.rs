@@ -1,7 +1,10 @@
 use super::*;
 use crate::verbs::survey::tests::heard;
 use std::time::Duration;
-use suiyue_proto::v1::{EndpointInfo, ListNodesResponse, RegistryStatusResponse, TableInfo};
+use suiyue_proto::v1::{
+    EndpointInfo, ListNodesResponse, RegistryStatusResponse, Shift, ShiftInfo, ShiftMode, ShiftOrder,
+    ShiftState, ShiftTarget, TableInfo,
+};
 
 fn addresses() -> Vec<String> {
     vec!["a:1".into(), "b:1".into()]
@@ -129,4 +132,47 @@ fn a_view_of_a_part_of_the_gateways_says_so() {
     assert!(notes[0].starts_with("gw-1: ") && notes[0].contains("revision 42"), "{notes:?}");
     assert_eq!(notes[1], "! gw-1: frozen: nothing is applied");
     assert_eq!(notes[2], "calls of 1 of 3 present gateways: --gateway takes a list");
+}
+
+fn shift(id: &str, expires_unix_ms: i64) -> ShiftInfo {
+    let order = ShiftOrder {
+        region: 440_100,
+        from: "suikang".into(),
+        to: vec![ShiftTarget { target: "yuekang".into(), weight: 1.0 }],
+        percent: 30.0,
+        step: Some(10.0),
+        every_s: Some(30),
+        ..ShiftOrder::default()
+    };
+    let shift = Shift { id: id.into(), order: Some(order), expires_unix_ms, ..Shift::default() };
+    let state = ShiftState::Ramping.into();
+    ShiftInfo { shift: Some(shift), state, percent: 10.0, ..ShiftInfo::default() }
+}
+
+#[test]
+fn a_shift_is_told_once_with_how_far_it_is_and_break_glass_with_its_gateway() {
+    let start = Instant::now();
+    let mut picture = Picture::new(&addresses());
+    let glass = Shift { mode: ShiftMode::Breakglass.into(), ..shift("bg-1", 60_000).shift.unwrap() };
+    let glass = ShiftInfo { shift: Some(glass), ..shift("bg-1", 60_000) };
+    let over = ShiftInfo { overridden_here: "bg-1".into(), ..shift("0199", 3_600_000) };
+    let first = Heard { shifts: vec![shift("0199", 3_600_000)], ..heard(start, 1, 0, 0) };
+    let mut second = Heard { shifts: vec![over, glass], ..heard(start, 1, 0, 0) };
+    second.traffic.gateway = "gw-2".into();
+    let breakglass = vec!["drain suikang, by root".into(), "shift 30 % of suikang's".into()];
+    second.nodes.table = Some(TableInfo { gateway: "gw-2".into(), breakglass, ..TableInfo::default() });
+    picture.take(0, Ok(first), start);
+    picture.take(1, Ok(second), start);
+    let notes = picture.notes(start);
+    let told: Vec<_> = notes.iter().filter(|note| note.contains("suikang")).map(String::as_str).collect();
+    assert_eq!(
+        told,
+        [
+            "! gw-2: break-glass: drain suikang, by root",
+            "shift 0199: suikang of 440100 to yuekang: 10 of 30 %, ramping, 10 points every 30 s, 60 min left, at gw-1 only",
+            "! break-glass shift bg-1: suikang of 440100 to yuekang: 10 of 30 %, ramping, 10 points every 30 s, 60 s left, at gw-2 only",
+        ]
+    );
+    let shifts = picture.shifts();
+    assert_eq!((shifts.len(), shifts[0].left_ms), (2, 3_600_000));
 }
