@@ -84,6 +84,7 @@ mod tests {
         Entry {
             key: format!("/suiyue/v1/shifts/log/{at:06}"),
             value: stored.encode_to_vec().into(),
+            created: 1,
             mod_revision: 1,
             lease: 0,
         }
