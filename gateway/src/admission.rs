@@ -2,9 +2,10 @@
 //!
 //! Hard limits only: calls in flight on a worker, bytes of a request message, connections. What is
 //! over is refused before anything is decoded; once its region is known, a call must also pass the
-//! [`bulkhead`].
+//! [`bulkhead`], and what its node says of the calls that it takes ([`shedding`]).
 
 pub mod bulkhead;
+pub mod shedding;
 
 use std::cell::Cell;
 

@@ -42,7 +42,7 @@ pub mod window;
 pub use lane::{Lane, Tally};
 pub use outcome::{Given, Outcome};
 
-use crate::{identity::dial::Dialer, table};
+use crate::{admission::shedding::Word, identity::dial::Dialer, table};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -128,6 +128,8 @@ pub struct Vitals {
     pub endpoint: table::Endpoint,
     /// How connections to it are secured; `None`: in the clear.
     pub dialer: Option<Dialer>,
+    /// What it last said of the calls that it takes.
+    pub word: Word,
     shown: Shown,
     lanes: Box<[Lane]>,
     /// Raised with every doubt: checks that began before it do not settle it.
@@ -158,6 +160,7 @@ impl Vitals {
             node,
             endpoint,
             dialer: None,
+            word: Word::new(now),
             shown: Shown {
                 state: AtomicU8::new(state as u8),
                 weight: AtomicU32::new(FULL_WEIGHT),
@@ -316,7 +319,7 @@ impl Vitals {
         let _ = self.shown.state.compare_exchange(before as u8, state, Relaxed, Relaxed);
         let weight = (stand.weight * f64::from(FULL_WEIGHT)).round().clamp(1.0, f64::from(FULL_WEIGHT));
         self.shown.weight.store(weight as u32, Relaxed);
-        self.shown.room.store(room && stand.room, Relaxed);
+        self.shown.room.store(room && stand.room && !self.word.is_full(now), Relaxed);
         if stand.probe || stand.state != State::HalfOpen {
             self.shown.probe.store(stand.probe, Relaxed);
         }

@@ -41,7 +41,10 @@ use crate::{
 };
 pub use breakglass::Desk;
 pub use shifts::Shifts;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use suiyue_proto::{
     reason::Reason,
     region::{self, Code},
@@ -376,6 +379,9 @@ fn node_info(snapshot: &Snapshot, node: &Arc<Node>) -> v1::NodeInfo {
             health_age_ms: since.map_or(0, |at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
             ready: endpoint.ready.iter().map(|(code, _)| code.get()).collect(),
             in_flight: vitals.map_or(0, |vitals| vitals.in_flight()),
+            takes_up_to: vitals
+                .and_then(|vitals| vitals.word.takes_up_to(Instant::now()))
+                .map_or_else(String::new, |cursor| cursor.to_string()),
             stale: snapshot.table.stale.contains(&(node.name.clone(), endpoint.name.clone())),
         }
     });

@@ -18,6 +18,7 @@ mod parts;
 mod tests;
 
 use crate::adapter;
+use crate::admission::{Gate, emulated::Emulated, layer::Admitting};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::Door;
@@ -40,6 +41,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 
 // Gateways that learn of the goodbye late still send calls for this long.
 const LINGER: Duration = Duration::from_secs(1);
@@ -151,7 +153,8 @@ impl Bound {
             let stop = stop.clone();
             tasks.spawn(async move { stop.run_until_cancelled(own.keep()).await.unwrap_or_default() });
         }
-        let server = tokio::spawn(server::serve_behind(door, listener, parts.routes(), end.clone()));
+        let services = admitting(&config, &parts);
+        let server = tokio::spawn(server::serve_behind(door, listener, services, end.clone()));
         tracing::info!(
             node = config.name,
             region = %config.region,
@@ -187,6 +190,20 @@ impl Bound {
         let _ = tokio::task::spawn_blocking(move || store_thread.join()).await;
         loaded
     }
+}
+
+/// All services, behind the gate.
+fn admitting(config: &Config, parts: &Parts) -> Admitting<Routes> {
+    let work = config.admission.emulated_work.map(|(slots, each)| {
+        let each_ms = each.as_millis();
+        tracing::warn!(slots, each_ms, "work is emulated: every call takes longer than it must");
+        Emulated::new(slots, each)
+    });
+    let most = config.admission.in_flight_max;
+    // What an old system can do somebody has declared, and the adapter keeps to it; calls that ask the
+    // same wait there together.
+    let gate = if config.adapter.is_some() { Gate::known(most) } else { Gate::new(most) };
+    Admitting::new(parts.routes(), gate, work)
 }
 
 async fn drain(parts: &Parts, end: &End, server: tokio::task::JoinHandle<()>) {

@@ -5,6 +5,7 @@
 //! Paths are relative to the working directory.
 
 mod adapter;
+mod admission;
 mod file;
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 use crate::keys::Verifying;
 use crate::scope::Role;
 use crate::trust::Root;
+pub use admission::Admission;
 use file::File;
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,6 +69,8 @@ pub struct Config {
     pub foreign_code_prefixes: Vec<String>,
     /// The system that it stands in front of; absent: it is one itself.
     pub adapter: Option<crate::adapter::Config>,
+    /// How much it works on at the same time.
+    pub admission: Admission,
 }
 
 /// A generated population.
@@ -246,6 +250,7 @@ impl Check<'_> {
             authorities: self.authorities(file, &scopes)?,
             foreign_code_prefixes: self.foreign(file)?,
             adapter: None,
+            admission: admission::admission(self, file)?,
             name,
             scopes,
         })

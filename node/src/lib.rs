@@ -4,12 +4,14 @@
 //! and reports statuses, and stores scans. It is usable alone, and it joins the federation by
 //! keeping one stream to a gateway.
 //!
-//! The life of a call: [`server`] accepts the connection and bounds it, [`scope`] decides whether
+//! The life of a call: [`server`] accepts the connection and bounds it, [`admission`] lets the call begin
+//! or sends it away when there is too much to do, [`scope`] decides whether
 //! this node may answer for the region now and how fresh the answer is, then [`codes`], [`status`]
 //! or [`scans`] answers from memory. What must survive goes through the [`store`] first.
 //! With an [`adapter`] another system answers about holders and its own codes.
 
 pub mod adapter;
+pub mod admission;
 pub mod app;
 pub mod clock;
 pub mod codes;

@@ -9,15 +9,18 @@
 //! finished, it is over.
 
 use crate::identity::Door;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
+use tower::Service;
 
 // Few gateways call, each over few connections.
 const STREAMS: u32 = 1024;
@@ -37,6 +40,23 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 // Out of file descriptors: wait for some to be given back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What answers the calls of a connection: tonic's services, and what stands in front of them.
+pub trait Services:
+    Service<Request<Incoming>, Response = Response<tonic::body::Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Services for S where
+    S: Service<Request<Incoming>, Response = Response<tonic::body::Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 /// When connections end.
 #[derive(Debug, Clone, Default)]
 pub struct End {
@@ -47,12 +67,12 @@ pub struct End {
 }
 
 /// Serves in the clear until every connection has ended after [`End`].
-pub async fn serve(listener: TcpListener, routes: Routes, end: End) {
-    serve_behind(None, listener, routes, end).await;
+pub async fn serve(listener: TcpListener, services: impl Services, end: End) {
+    serve_behind(None, listener, services, end).await;
 }
 
 /// Serves behind a door, where there is one, until every connection has ended after [`End`].
-pub async fn serve_behind(door: Option<Door>, listener: TcpListener, routes: Routes, end: End) {
+pub async fn serve_behind(door: Option<Door>, listener: TcpListener, services: impl Services, end: End) {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -64,7 +84,7 @@ pub async fn serve_behind(door: Option<Door>, listener: TcpListener, routes: Rou
                 tracing::warn!(limit = CONNECTIONS, "a connection was refused: too many are open");
             }
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, door.clone(), routes.clone(), end.clone()));
+                connections.spawn(connection(stream, door.clone(), services.clone(), end.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -77,7 +97,7 @@ pub async fn serve_behind(door: Option<Door>, listener: TcpListener, routes: Rou
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, door: Option<Door>, routes: Routes, end: End) {
+async fn connection(stream: TcpStream, door: Option<Door>, services: impl Services, end: End) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection ended before it began");
         return;
@@ -87,7 +107,7 @@ async fn connection(stream: TcpStream, door: Option<Door>, routes: Routes, end: 
             () = end.goaway.cancelled() => return,
             spoken = speaks_http2(&stream) => if !spoken { return },
         }
-        return answer(stream, routes, end).await;
+        return answer(stream, services, end).await;
     };
     let admitted = tokio::select! {
         () = end.goaway.cancelled() => return,
@@ -96,7 +116,7 @@ async fn connection(stream: TcpStream, door: Option<Door>, routes: Routes, end: 
     match admitted {
         Ok(Ok((stream, chain))) => {
             tokio::select! {
-                () = answer(stream, routes, end) => {}
+                () = answer(stream, services, end) => {}
                 // A gateway replaces its connections before its certificate ends.
                 () = door.ends(&chain) => tracing::info!(id = %chain.leaf.id, "a gateway's certificate does not hold any more: its connection is closed"),
             }
@@ -107,7 +127,11 @@ async fn connection(stream: TcpStream, door: Option<Door>, routes: Routes, end: 
 }
 
 /// Serves a connection to its end.
-async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, routes: Routes, end: End) {
+async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    services: impl Services,
+    end: End,
+) {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -120,7 +144,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, r
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    let service = TowerToHyperService::new(routes);
+    let service = TowerToHyperService::new(services);
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
@@ -161,6 +185,7 @@ mod tests {
     use super::*;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tonic::service::Routes;
 
     async fn server() -> (SocketAddr, End, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -5,6 +5,7 @@
 //! - [`region`]: the GB/T 2260 table and which region a code routes to;
 //! - [`identity`]: who is on the other side of a connection, and who signed a record;
 //! - [`metadata`]: names of the metadata keys on the wire;
+//! - [`priority`]: which calls go first when there are more than can be answered;
 //! - [`reason`]: every machine-readable reason, with its gRPC code and fixed sentence;
 //! - [`sy1`]: the text of a live code;
 //! - [`verdict`]: how a node tells the gateway what it judged.
@@ -14,6 +15,7 @@
 pub mod identity;
 pub mod metadata;
 pub mod method;
+pub mod priority;
 pub mod reason;
 pub mod region;
 pub mod sy1;

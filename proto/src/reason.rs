@@ -68,6 +68,7 @@ reasons! {
     GatewayDraining = "GATEWAY_DRAINING", Unavailable, "the gateway is finishing: call again on another connection";
     GatewayOverloaded = "GATEWAY_OVERLOADED", ResourceExhausted, "the gateway has as many calls in flight as it takes";
     RegionOverloaded = "REGION_OVERLOADED", ResourceExhausted, "as many calls of this region are in flight as the gateway takes";
+    ShedLowPriority = "SHED_LOW_PRIORITY", ResourceExhausted, "there are more calls than can be answered, and others go first: come back later";
     StreamIdle = "STREAM_IDLE", Unavailable, "nothing was sent on the stream for too long";
     ConnectionAge = "CONNECTION_AGE", Unavailable, "the connection reached its age: resume on a new one";
     // What does a node refuse?

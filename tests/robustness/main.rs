@@ -14,6 +14,7 @@ mod foreign;
 mod isolation;
 mod lost;
 mod neighbour;
+mod overload;
 mod refusing;
 mod registry;
 mod rolling;

@@ -19,9 +19,6 @@ use suiyue_proto::{metadata, reason::Reason};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-/// "Come back after so many milliseconds" (gRFC A6).
-pub const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
-
 /// Headers of a refusal, by reason.
 static REFUSALS: LazyLock<Vec<Fields>> =
     LazyLock::new(|| Reason::ALL.iter().map(|reason| headers_of(&reason.status())).collect());
@@ -42,7 +39,7 @@ fn later(reason: Reason, millis: u64) -> Fields {
     let mut details = reason.status().get_error_details();
     details.set_retry_info(Some(Duration::from_millis(millis)));
     let mut headers = headers_of(&Status::with_error_details(reason.code(), reason.text(), details));
-    headers.insert(PUSHBACK, HeaderValue::from(millis));
+    headers.insert(metadata::PUSHBACK, HeaderValue::from(millis));
     headers
 }
 
@@ -53,6 +50,7 @@ const fn passes(reason: Reason) -> bool {
         Reason::NoNodeAvailable
             | Reason::GatewayOverloaded
             | Reason::RegionOverloaded
+            | Reason::ShedLowPriority
             | Reason::QuotaExceeded
     )
 }
@@ -188,7 +186,8 @@ mod tests {
             let later = &LATER[reason as usize];
             assert_eq!(later.len() as u64, if passes(reason) { TIMES } else { 0 });
             for headers in later {
-                let millis: u64 = headers.get(&PUSHBACK).unwrap().to_str().unwrap().parse().unwrap();
+                let millis: u64 =
+                    headers.get(&metadata::PUSHBACK).unwrap().to_str().unwrap().parse().unwrap();
                 let status = Status::from_header_map(&headers.clone().into()).unwrap();
                 let told = status.get_details_retry_info().unwrap().retry_delay;
                 assert_eq!(told, Some(Duration::from_millis(millis)));

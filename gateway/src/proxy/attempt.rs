@@ -7,7 +7,9 @@
 
 use super::intake;
 use crate::{
+    admission::shedding,
     balancer,
+    clock::unix_ms,
     health::{Doubt, Given, Outcome, State, Vitals, outcome, window},
     http2::{self, Fields, client::RequestHead},
     plan::Reason as PlanReason,
@@ -238,6 +240,14 @@ impl Try {
         self.end(outcome, now);
     }
 
+    /// It has too much to do, and says up to where it takes calls.
+    pub fn hear(&self, headers: &Fields, now: Instant) {
+        let told = headers.get(&metadata::ADMIT).and_then(|value| value.to_str().ok());
+        if let Some(Ok(cursor)) = told.map(str::parse) {
+            self.pool.vitals.word.hear(cursor, now);
+        }
+    }
+
     /// None came in the time that it was given.
     pub fn silent(&mut self, given: Given, now: Instant) {
         self.pool.lane().sample(now.saturating_duration_since(self.sent), false, now);
@@ -300,14 +310,14 @@ impl Call {
         // A connection that was told to go away is found out here; the next one takes the call.
         for _ in 0..2 {
             let Some(line) = pool.line() else { break };
-            let timeout = self.timeout()?;
-            if let Ok(sent) = start(pool, line, self.head(pool, timeout.as_slice())) {
+            let extra = self.extra(pool)?;
+            if let Ok(sent) = start(pool, line, self.head(pool, extra.as_slice())) {
                 return Ok(Some((attempt, sent)));
             }
         }
         let Some(line) = self.connected(pool).await? else { return Ok(None) };
-        let timeout = self.timeout()?;
-        Ok(start(pool, line, self.head(pool, timeout.as_slice())).ok().map(|sent| (attempt, sent)))
+        let extra = self.extra(pool)?;
+        Ok(start(pool, line, self.head(pool, extra.as_slice())).ok().map(|sent| (attempt, sent)))
     }
 
     /// What an attempt usually takes must be left.
@@ -400,13 +410,32 @@ impl Call {
     }
 
     /// The request as the node gets it: the caller's metadata, with the time that is left now.
-    fn head<'a>(&'a self, pool: &'a Pool, timeout: &'a [(HeaderName, HeaderValue)]) -> RequestHead<'a> {
+    fn head<'a>(&'a self, pool: &'a Pool, extra: &'a [(HeaderName, HeaderValue)]) -> RequestHead<'a> {
         RequestHead {
             authority: &pool.authority,
             path: &self.asked.path,
             headers: &self.asked.headers,
-            extra: timeout,
+            extra,
         }
+    }
+
+    /// Where the call stands in its class.
+    #[must_use]
+    pub fn level(&self) -> u8 {
+        shedding::level(self.asked.subject.unwrap_or_default(), unix_ms())
+    }
+
+    /// What only the node is told: the time that it has, and while it sends calls away, the call's level.
+    fn extra(&self, pool: &Pool) -> Result<Extra, Reason> {
+        let timeout = self.timeout()?;
+        if !pool.vitals.word.is_told(self.now) {
+            return Ok(Extra::Timeout(timeout));
+        }
+        let level = shedding::field(self.level());
+        Ok(match timeout {
+            Some(timeout) => Extra::Both([timeout, level]),
+            None => Extra::Level(level),
+        })
     }
 
     /// The time that the node is given.
@@ -417,6 +446,23 @@ impl Call {
             return Err(Reason::DeadlineExceeded);
         }
         Ok(Some((metadata::GRPC_TIMEOUT, self.worker.timeouts.value(left))))
+    }
+}
+
+/// Metadata that only the node gets.
+enum Extra {
+    Timeout(Option<(HeaderName, HeaderValue)>),
+    Level((HeaderName, HeaderValue)),
+    Both([(HeaderName, HeaderValue); 2]),
+}
+
+impl Extra {
+    fn as_slice(&self) -> &[(HeaderName, HeaderValue)] {
+        match self {
+            Self::Timeout(timeout) => timeout.as_slice(),
+            Self::Level(level) => std::slice::from_ref(level),
+            Self::Both(both) => both,
+        }
     }
 }
 

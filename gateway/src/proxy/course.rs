@@ -23,12 +23,17 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
-use suiyue_proto::{method::Class, reason::Reason, region::Code};
+use suiyue_proto::{
+    method::Class,
+    priority::{Priority, places},
+    reason::Reason,
+    region::Code,
+};
 
 /// Lets a call into its region: counts it, and finds a place among the calls in flight.
 ///
 /// # Errors
-/// The region has as many calls in flight as it may.
+/// The region has as many calls in flight as it may, or as calls of this class may share.
 pub fn enter<'a>(
     worker: &'a Worker,
     resolved: &Resolved,
@@ -38,10 +43,17 @@ pub fn enter<'a>(
     resolved.demand.count(worker.index, class);
     let workers = worker.metrics.connections.len().max(1);
     let ceiling = resolved.in_flight_max.map(|max| max.div_ceil(u32::try_from(workers).unwrap_or(1)));
-    let place = worker.bulkhead.admit(region, worker.load.in_flight(), worker.limits.in_flight, ceiling);
-    place.ok_or_else(|| {
-        worker.metrics.rules.count(worker.index, Rule::Bulkhead);
-        Reason::RegionOverloaded
+    let (load, limit) = (worker.load.in_flight(), worker.limits.in_flight);
+    let part = ceiling.map(|all| u32::try_from(places(all as usize, class)).unwrap_or(all));
+    worker.bulkhead.admit(region, load, places(limit, class), part).ok_or_else(|| {
+        // A scan would get in.
+        let shed = worker.bulkhead.admit(region, load, limit, ceiling).is_some();
+        let (rule, reason) = match shed {
+            true => (Rule::Shed, Reason::ShedLowPriority),
+            false => (Rule::Bulkhead, Reason::RegionOverloaded),
+        };
+        worker.metrics.rules.count(worker.index, rule);
+        reason
     })
 }
 
@@ -95,7 +107,6 @@ impl<'a> Course<'a> {
                 kept: true,
                 attempts: 0,
                 moved_after_sending: false,
-                // Shedding by class comes with the overload work.
                 shed: false,
             },
             scope: Scope::Anywhere,
@@ -136,6 +147,20 @@ impl<'a> Course<'a> {
         attempt::choose(self.resolved, &ask, call.dice())
     }
 
+    /// The node would send this call away, and need not be asked. True: the call may go on elsewhere.
+    ///
+    /// # Errors
+    /// [`Reason::ShedLowPriority`]: it may not.
+    pub fn is_shed(&self, call: &Call, chosen: &Chosen<'_>) -> Result<bool, Reason> {
+        let priority = || Priority::new(call.asked.method.class, call.level());
+        if !chosen.vitals.word.refuses(priority, call.now) {
+            return Ok(false);
+        }
+        call.worker.metrics.rules.count(call.worker.index, Rule::Shed);
+        // As if it had been asked.
+        if self.pays(call, Failure::Exhausted) { Ok(true) } else { Err(Reason::ShedLowPriority) }
+    }
+
     /// The number of the attempt as the caller is told: 1 is the plan's own pick and nothing else.
     #[must_use]
     pub fn shown(&self) -> u8 {
@@ -171,15 +196,18 @@ impl<'a> Course<'a> {
     /// Pays for a retry after a failure; false if there must be none.
     #[must_use]
     pub fn pays(&self, call: &Call, failure: Failure) -> bool {
-        let Decision::Retry(scope) = retry::decide(failure, self.progress, true) else { return false };
-        let Some(budget) = self.budget.filter(|budget| budget.is_open(call.worker.index)) else {
+        let worker = &call.worker;
+        let places = places(worker.limits.in_flight, call.asked.method.class);
+        let progress = Progress { shed: worker.load.in_flight() > places, ..self.progress };
+        let Decision::Retry(scope) = retry::decide(failure, progress, true) else { return false };
+        let Some(budget) = self.budget.filter(|budget| budget.is_open(worker.index)) else {
             return false;
         };
         if self.find(call, &self.tried, scope, false).is_none() {
             return false;
         }
-        let counted = self.retrying.take().or_else(|| Retrying::begin(&call.worker));
-        let paid = counted.is_some() && budget.spend(call.worker.index);
+        let counted = self.retrying.take().or_else(|| Retrying::begin(worker));
+        let paid = counted.is_some() && budget.spend(worker.index);
         self.retrying.set(counted.filter(|_| paid));
         paid
     }
@@ -192,9 +220,8 @@ impl<'a> Course<'a> {
         self.last = match failure {
             Failure::NotSent | Failure::Refused => Reason::NoNodeAvailable,
             Failure::Timeout => Reason::DeadlineExceeded,
-            Failure::Lost | Failure::Stalled | Failure::Unavailable | Failure::Exhausted => {
-                Reason::UpstreamLost
-            }
+            Failure::Exhausted => Reason::ShedLowPriority,
+            Failure::Lost | Failure::Stalled | Failure::Unavailable => Reason::UpstreamLost,
         };
         self.refused = failure == Failure::Refused;
         match retry::decide(failure, self.progress, true) {

@@ -111,7 +111,10 @@ pub fn read(
         None => return Err(view.unless_awaited(Reason::MethodUnknown).into()),
     };
     let Head { path, mut headers, .. } = head;
-    let timeout = headers.remove(&metadata::GRPC_TIMEOUT).map(|v| timeout(v.as_bytes())).transpose()?;
+    let timeout = match headers.remove(&metadata::GRPC_TIMEOUT) {
+        Some(value) => Some(metadata::timeout(value.as_bytes()).ok_or(Reason::TimeoutMalformed)?),
+        None => None,
+    };
     if timeout == Some(Duration::ZERO) {
         return Err(Reason::DeadlineExceeded.into());
     }
@@ -156,42 +159,9 @@ pub(super) const fn default_timeout(class: Class) -> Duration {
     }
 }
 
-/// Reads `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, "Requests").
-fn timeout(value: &[u8]) -> Result<Duration, Reason> {
-    let (unit, digits) = value.split_last().ok_or(Reason::TimeoutMalformed)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Reason::TimeoutMalformed);
-    }
-    let n = digits.iter().fold(0u64, |n, digit| n * 10 + u64::from(digit - b'0'));
-    Ok(match unit {
-        b'H' => Duration::from_secs(n * 3600),
-        b'M' => Duration::from_secs(n * 60),
-        b'S' => Duration::from_secs(n),
-        b'm' => Duration::from_millis(n),
-        b'u' => Duration::from_micros(n),
-        b'n' => Duration::from_nanos(n),
-        _ => return Err(Reason::TimeoutMalformed),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_the_protocol_says() {
-        let check = |text: &str, expected: Option<Duration>| {
-            assert_eq!(timeout(text.as_bytes()).ok(), expected, "{text:?}");
-        };
-        check("1S", Some(Duration::from_secs(1)));
-        check("250m", Some(Duration::from_millis(250)));
-        check("99999999u", Some(Duration::from_micros(99_999_999)));
-        check("0n", Some(Duration::ZERO));
-        check("2H", Some(Duration::from_secs(7200)));
-        for bad in ["", "S", "1", "1s", "-1S", "1.5S", "999999999S", "1 S", "１S"] {
-            check(bad, None);
-        }
-    }
 
     #[test]
     fn only_grpc_is_taken() {

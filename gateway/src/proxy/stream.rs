@@ -30,6 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use suiyue_proto::{
+    metadata,
     reason::Reason,
     region::{self, Code},
 };
@@ -62,9 +63,13 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
     let mut course = Course::new(call, resolved);
     loop {
         let chosen = course.next(call)?;
-        let failure = match call.open(view, chosen.vitals, Pool::start).await? {
-            None => Failure::NotSent,
-            Some((attempt, opened)) => {
+        let opened = match course.is_shed(call, &chosen)? {
+            true => Err(Failure::Exhausted),
+            false => call.open(view, chosen.vitals, Pool::start).await?.ok_or(Failure::NotSent),
+        };
+        let failure = match opened {
+            Err(failure) => failure,
+            Ok((attempt, opened)) => {
                 match run(call, view, chosen, course.shown(), &mut up, attempt, opened).await? {
                     Ended::Complete(_) | Ended::Cut(_) => return Ok(()),
                     Ended::Failed(failure) => failure,
@@ -183,6 +188,8 @@ async fn pass(
     lease.answered();
     let from = response.body;
     call.take_verdicts(attempt, &mut response.headers);
+    attempt.hear(&response.headers, Instant::now());
+    response.headers.remove(&metadata::ADMIT);
     let only_headers = from.is_end_stream();
     let code = answer::status_of(&response.headers, None);
     let (headers, stamp) = (&response.headers, origin.stamp());

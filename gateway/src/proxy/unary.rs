@@ -23,6 +23,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use std::time::{Duration, Instant};
 use suiyue_proto::{
+    metadata,
     reason::Reason,
     region::{self, Code},
 };
@@ -64,7 +65,7 @@ impl Held {
 
     /// The node says itself when to come back.
     fn pushback(&self) -> bool {
-        let told = |map: &Fields| map.contains_key(&answer::PUSHBACK);
+        let told = |map: &Fields| map.contains_key(&metadata::PUSHBACK);
         self.head.as_ref().is_some_and(|head| told(&head.headers)) || self.trailers.as_ref().is_some_and(told)
     }
 }
@@ -160,6 +161,9 @@ async fn attempt(
     message: &Bytes,
     course: &Course<'_>,
 ) -> Result<Result<Answered, Failure>, Stop> {
+    if course.is_shed(call, &chosen)? {
+        return Ok(Err(Failure::Exhausted));
+    }
     let send = |pool: &Pool, line, head: RequestHead<'_>| pool.send(line, head, message.clone());
     let Some((mut attempt, mut sent)) = call.open(view, chosen.vitals, send).await? else {
         return Ok(Err(Failure::NotSent));
@@ -208,6 +212,9 @@ fn judge(call: &Call, held: &Held, attempt: &mut Try) -> u8 {
     };
     if outcome == Outcome::Good {
         call.worker.paces.sample(&call.asked.method, call.now.saturating_duration_since(attempt.sent));
+    }
+    if let Some(head) = held.head.as_ref().filter(|_| outcome == Outcome::Refused) {
+        attempt.hear(&head.headers, call.now);
     }
     attempt.answered(outcome, call.now);
     status
@@ -361,6 +368,7 @@ async fn deliver(
     let Held { head, body, rest, trailers } = held;
     let mut head = head.ok_or(Reason::UpstreamProtocol)?;
     call.take_verdicts(&attempt, &mut head.headers);
+    head.headers.remove(&metadata::ADMIT);
     let (node, plan) = (&attempt.pool.node, view.plan.as_ref());
     let origin = Origin { target: chosen.target, node, reason: chosen.reason, attempt: attempts, plan };
     let stamp = origin.stamp();

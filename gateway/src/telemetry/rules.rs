@@ -33,11 +33,13 @@ pub enum Rule {
     RetryCeiling = 1,
     /// Too little time was left for an attempt.
     TooLate = 2,
+    /// Others go first: the node would have sent the call away, or the lower classes fill their part.
+    Shed = 3,
 }
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Lane([AtomicU64; 3]);
+struct Lane([AtomicU64; 4]);
 
 /// What the control task counts.
 #[derive(Debug, Default)]
@@ -101,6 +103,7 @@ impl Rules {
             ("suiyue_bulkhead_refusals", "Calls refused: too many of their region in flight", Rule::Bulkhead),
             ("suiyue_retry_ceiling", "Retries not made: too many in flight", Rule::RetryCeiling),
             ("suiyue_too_late", "Calls not sent: too little of their time was left", Rule::TooLate),
+            ("suiyue_shed", "Calls refused: there is too much to do, and others go first", Rule::Shed),
         ] {
             let out = encoder.encode_descriptor(name, text, None, MetricType::Counter)?;
             ConstCounter::new(self.sum(rule)).encode(out)?;

@@ -4,6 +4,7 @@ mod bad_calls;
 mod drain;
 mod health;
 mod join;
+mod overload;
 mod scans;
 mod status;
 mod verdicts;

@@ -34,6 +34,24 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) foreign_code_prefixes: Vec<Spanned<String>>,
     pub(super) adapter: Option<Spanned<Adapter>>,
+    pub(super) admission: Option<Admission>,
+    pub(super) emulated_work: Option<EmulatedWork>,
+}
+
+/// A number that is checked for its range.
+pub(super) type Ranged = Spanned<u32>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admission {
+    pub(super) in_flight_max: Option<Ranged>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EmulatedWork {
+    pub(super) slots: Ranged,
+    pub(super) work_ms: Ranged,
 }
 
 #[derive(Deserialize)]

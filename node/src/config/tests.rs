@@ -20,6 +20,7 @@ fn defaults_are_those_of_a_city_used_alone() {
     assert_eq!((config.endpoint.as_str(), config.role), ("suikang-1", Role::City));
     assert_eq!(config.scopes, [config.region]);
     assert!(config.join.is_none() && config.data_dir.is_none());
+    assert_eq!(config.admission, Admission::default());
     assert_eq!(load("region = 440000\nname = \"y\"").unwrap().role, Role::Province);
 }
 
@@ -43,6 +44,11 @@ fn a_wrong_field_is_named_with_its_line() {
     check("[[authority]]\nregion = 610100\nnode = \"x\"", 4, "authority.region");
     check("foreign_code_prefixes = [\"SY1:\"]", 3, "another prefix than SY1:");
     check("[trust]\nfederation = \"lingnan\"\nanchor = \"00\"", 3, "add [identity]");
+    check("[admission]\nin_flight_max = 3", 4, "admission.in_flight_max: use 4 to 10000");
+    check("[admission]\nin_flight = 30", 4, "unknown field `in_flight`");
+    check("[emulated_work]\nslots = 0\nwork_ms = 20", 4, "emulated_work.slots: use 1 to 10000");
+    check("[emulated_work]\nslots = 1\nwork_ms = 60001", 5, "emulated_work.work_ms: use 1 to 60000");
+    check("[emulated_work]\nslots = 1", 3, "missing field `work_ms`");
     check("name = \"again\"", 3, "duplicate key");
 }
 

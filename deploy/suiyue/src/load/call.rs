@@ -35,6 +35,7 @@ const REFUSALS: u32 = 2;
 pub(super) enum Target {
     Show,
     Verify,
+    Status,
 }
 
 /// A call that is ready to go.
@@ -142,6 +143,7 @@ fn request(lease: &Lease, call: &Outgoing) -> Request<()> {
     *request.uri_mut() = match call.target {
         Target::Show => lease.targets.show.clone(),
         Target::Verify => lease.targets.verify.clone(),
+        Target::Status => lease.targets.status.clone(),
     };
     let headers = request.headers_mut();
     headers.reserve(5);

@@ -57,6 +57,7 @@ pub(super) struct Lease {
 pub(super) struct Targets {
     pub(super) show: Uri,
     pub(super) verify: Uri,
+    pub(super) status: Uri,
 }
 
 impl Targets {
@@ -65,6 +66,7 @@ impl Targets {
         Ok(Self {
             show: path("/suiyue.v1.CodeService/ShowCode")?,
             verify: path("/suiyue.v1.CodeService/VerifyCode")?,
+            status: path("/suiyue.v1.StatusService/GetStatus")?,
         })
     }
 }

@@ -32,7 +32,7 @@ pub struct Report {
     /// Latency from the due time, all calls.
     #[serde(flatten)]
     pub latency: Latency,
-    /// By class: show, scan, cross.
+    /// By kind: show, scan, cross, query.
     pub by_class: BTreeMap<String, Line>,
     /// By the region routed by.
     pub by_region: BTreeMap<String, Line>,

@@ -68,6 +68,7 @@ impl Shared {
             match kind {
                 Kind::Show => self.show(region, &mut draw, due.latest).await,
                 Kind::Scan | Kind::Cross => self.scan(region, &mut draw, due.latest).await,
+                Kind::Query => self.query(region, &mut draw, due.latest).await,
             }
         };
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -113,6 +114,24 @@ impl Shared {
         self.name_node(answer, shown.served);
         self.codes.keep(region, shown.code, Duration::from_secs(u64::from(shown.ttl_s)));
         Outcome::Ok
+    }
+
+    async fn query(&self, region: Code, draw: &mut Draw, latest: Instant) -> (Outcome, ServedBy) {
+        let index = draw.below(self.config.holders);
+        let subject = population::subject(region, index, self.config.population_seed);
+        let message = v1::GetStatusRequest {
+            region: region.get(),
+            subject: Bytes::copy_from_slice(&subject),
+            max_staleness_s: None,
+        };
+        let answer = self.call(Target::Status, region, Some(&subject), call::framed(&message), latest).await;
+        judged(answer, |answer| match v1::GetStatusResponse::decode(answer.message.clone()) {
+            Ok(v1::GetStatusResponse { status: Some(_), served }) => {
+                self.name_node(answer, served);
+                Outcome::Ok
+            }
+            _ => Outcome::driver("INTERNAL", "DRIVER_ANSWER_MALFORMED"),
+        })
     }
 
     async fn scan(&self, region: Code, draw: &mut Draw, latest: Instant) -> (Outcome, ServedBy) {
@@ -168,6 +187,7 @@ impl Shared {
         let timeout = self.config.timeout.unwrap_or(match target {
             Target::Show => Duration::from_secs(3),
             Target::Verify => Duration::from_millis(1500),
+            Target::Status => Duration::from_secs(10),
         });
         let outgoing = Outgoing {
             target,

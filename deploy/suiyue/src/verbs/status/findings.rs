@@ -12,6 +12,8 @@ use serde::Serialize;
 use std::{collections::BTreeMap, time::SystemTime};
 use suiyue_gateway::plan::Rule;
 use suiyue_proto::{
+    method::Class,
+    priority::Cursor,
     region,
     v1::{
         Alarm, EndpointInfo, Health, NodeInfo, NodeTraffic, RegionTraffic, RegistryStatusResponse, ShiftInfo,
@@ -263,6 +265,7 @@ fn node_itself(heard: &Heard, node: &NodeInfo) -> Vec<Finding> {
         .iter()
         .filter(|endpoint| !matches!(endpoint.health(), Health::Ok | Health::Unspecified))
         .collect();
+    found.extend(overloaded(node));
     let why = ill.first().map(|endpoint| endpoint.health_reason.as_str()).filter(|why| !why.is_empty());
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     if node.endpoints.is_empty() {
@@ -278,6 +281,20 @@ fn node_itself(heard: &Heard, node: &NodeInfo) -> Vec<Finding> {
         found.push(finding(Level::Warning, since, about(), what, doing));
     }
     found
+}
+
+/// It sends calls away.
+fn overloaded(node: &NodeInfo) -> Option<Finding> {
+    let cursors = node.endpoints.iter().filter_map(|endpoint| endpoint.takes_up_to.parse::<Cursor>().ok());
+    // By the class alone: the level differs from one moment to the next.
+    let class = cursors.min()?.class();
+    let below = match class {
+        Class::Sync => "some of its sync calls".to_owned(),
+        class => format!("some of its {class} calls, and all of lower classes,"),
+    };
+    let what = format!("it has more to do than it can: {below} are refused (SHED_LOW_PRIORITY)");
+    let doing = "scans go first; callers are told when to come back; it takes all again as soon as it can";
+    Some(finding(Level::Warning, None, format!("node {}", node.node), what, doing.to_owned()))
 }
 
 /// Where the calls of a node's own region go.

@@ -231,3 +231,14 @@ fn break_glass_is_told_with_the_gateway_where_it_counts() {
     let parts = ["gateway gw-1", "break-glass at this gateway only: drain suikang", "ends by itself"];
     one(&said, Level::Warning, None, parts);
 }
+
+#[test]
+fn a_node_that_sends_calls_away_is_told_by_class() {
+    let mut said = well(0, 0);
+    said.nodes.nodes[0].endpoints[0].takes_up_to = "show.16".into();
+    let parts =
+        ["node suikang", "some of its show calls, and all of lower classes, are refused", "scans go first"];
+    one(&said, Level::Warning, None, parts);
+    said.nodes.nodes[0].endpoints[0].takes_up_to = "sync.126".into();
+    one(&said, Level::Warning, None, ["node suikang", "more to do than it can: some of its sync calls", ""]);
+}
