@@ -1,9 +1,10 @@
 //! What does a scrape or a supervisor ask?
 //!
 //! `GET /metrics` (Prometheus text, or `OpenMetrics` where asked for), `/ready` (200 while the gateway has a table and is not draining)
-//! and `/live`, over HTTP/1.1 on the admin port.
+//! and `/live`, over HTTP/1.1 on the admin port; the web console ([`crate::console`]) is served beside them.
 
 use crate::{
+    console::guard::Connection,
     control::Snapshots,
     registry::follow,
     table::Source,
@@ -12,14 +13,14 @@ use crate::{
         exposition::{self, Format, Scene},
     },
 };
-use bytes::Bytes;
+use axum::{Router, body::Body};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, fmt::Write as _, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 /// What the admin port shows.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct Admin {
     pub has_registry: bool,
     /// The gateway drains.
     pub draining: CancellationToken,
+    /// The console's pages.
+    pub console: Router,
 }
 
 /// Connections that are served at a time.
@@ -48,7 +51,7 @@ impl Admin {
                 () = shutdown.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
-            let Ok((socket, _)) = accepted else {
+            let Ok((socket, peer)) = accepted else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
@@ -56,10 +59,9 @@ impl Admin {
             let admin = self.clone();
             let shutdown = shutdown.clone();
             tokio::spawn(async move {
-                let service = hyper::service::service_fn(move |request| {
-                    let response = admin.answer(&request);
-                    async move { Ok::<_, Infallible>(response) }
-                });
+                let from = Connection { peer, encrypted: false };
+                let service =
+                    hyper::service::service_fn(move |request| admin.clone().serve_one(request, from));
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(Duration::from_secs(5))
@@ -73,7 +75,20 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn serve_one(
+        self,
+        mut request: Request<Incoming>,
+        from: Connection,
+    ) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path();
+        if path != "/console" && !path.starts_with("/console/") {
+            return Ok(self.answer(&request));
+        }
+        request.extensions_mut().insert(from);
+        self.console.oneshot(request.map(Body::new)).await
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into());
         }
@@ -81,11 +96,11 @@ impl Admin {
             "/live" => plain(StatusCode::OK, "live\n".into()),
             "/ready" => self.ready(),
             "/metrics" => self.metrics(request.headers()),
-            _ => plain(StatusCode::NOT_FOUND, "try /metrics, /ready or /live\n".into()),
+            _ => plain(StatusCode::NOT_FOUND, "try /console, /metrics, /ready or /live\n".into()),
         }
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
         let format = Format::wanted(accept);
         let scene = Scene {
@@ -104,7 +119,7 @@ impl Admin {
         response
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Response<Body> {
         let snapshot = self.snapshots.current();
         let mut state = format!(
             "plan {} from {:?} at revision {}, {} nodes",
@@ -137,8 +152,8 @@ impl Admin {
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+fn plain(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response
 }

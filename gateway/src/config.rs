@@ -5,6 +5,7 @@
 //! to write instead.
 
 mod apps;
+mod console;
 mod file;
 mod nodes;
 mod telemetry;
@@ -64,6 +65,8 @@ pub struct Config {
     pub telemetry: trace::Settings,
     /// What happens to calls of nobody.
     pub anonymous: Arc<Anonymous>,
+    /// How long the console lets somebody in.
+    pub console: crate::console::door::Settings,
 }
 
 /// Where the registry is.
@@ -192,6 +195,7 @@ impl Config {
             limits: limits(&source, &file)?,
             ramp: ramp(&source, &file)?,
             telemetry: telemetry::settings(&source, &file.telemetry)?,
+            console: console::settings(&source, &file.console)?,
         })
     }
 }

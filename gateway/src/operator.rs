@@ -8,6 +8,7 @@
 pub mod access;
 mod apps;
 mod audit;
+mod console;
 mod dump;
 mod explain;
 mod intents;
@@ -20,6 +21,7 @@ mod what_if;
 use crate::{
     apps::Anonymous,
     audit::{Audit, actor::Deed},
+    console::door::Doors,
     control::Snapshots,
     health::State,
     plan,
@@ -58,6 +60,8 @@ pub struct Operator {
     pub metrics: Arc<Metrics>,
     /// What happens to calls of nobody.
     pub anonymous: Arc<Anonymous>,
+    /// Who is let into the console.
+    pub doors: Arc<Doors>,
 }
 
 /// Who changes something: as the services in front of the API found out.
@@ -175,6 +179,13 @@ impl OperatorService for Operator {
         _: Request<v1::RememberedAuditRequest>,
     ) -> Result<Response<v1::RememberedAuditResponse>, Status> {
         Ok(Response::new(self.remembered()))
+    }
+
+    async fn mint_console_token(
+        &self,
+        request: Request<v1::MintConsoleTokenRequest>,
+    ) -> Result<Response<v1::MintConsoleTokenResponse>, Status> {
+        self.mint(&request).map(Response::new)
     }
 
     async fn set_node_intent(

@@ -7,6 +7,7 @@
 pub mod exposition;
 pub mod histogram;
 pub mod rules;
+pub mod taken;
 mod verdicts;
 
 use crate::{apps::meters::Meters, audit::keeper::Memory, trace};

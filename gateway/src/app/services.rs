@@ -7,6 +7,7 @@ use super::federation::Joined;
 use crate::{
     audit::Audit,
     config::Config,
+    console::door::Doors,
     control::Snapshots,
     operator::{Operator, access},
     proxy::local::Services,
@@ -14,7 +15,7 @@ use crate::{
     registry::peers::Answering,
     telemetry::Metrics,
 };
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
 };
@@ -67,6 +68,7 @@ pub(super) fn operator(
     joined: Option<&Joined>,
     snapshots: Snapshots,
     metrics: Arc<Metrics>,
+    admin: SocketAddr,
 ) -> Operator {
     let registry = joined.map(|joined| joined.registry.clone());
     let prefix = config.registry.prefix.clone();
@@ -80,6 +82,7 @@ pub(super) fn operator(
         subjects: config.subjects,
         metrics,
         anonymous: config.anonymous.clone(),
+        doors: Arc::new(Doors::new(config.console, admin)),
     }
 }
 

@@ -28,6 +28,14 @@ pub struct File {
     pub(super) health: Health,
     pub(super) telemetry: Telemetry,
     pub(super) apps: Apps,
+    pub(super) console: Console,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Console {
+    pub(super) token_s: Option<Spanned<u32>>,
+    pub(super) session_s: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

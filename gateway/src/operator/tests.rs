@@ -1,6 +1,7 @@
 //! What an operator is told, and what an operator may change, over a registry in this process.
 
 mod apps;
+mod console;
 mod explaining;
 mod intents;
 mod policies;
@@ -105,6 +106,7 @@ impl Gateway {
             audit: Some(Audit::new(Arc::new(registry.clone()), Prefix::default(), "gw-1")),
             metrics,
             anonymous: Arc::new(Anonymous::Deny),
+            doors: Arc::new(Doors::new(Default::default(), "127.0.0.1:8442".parse().unwrap())),
         };
         let gateway = Self { operator, registry, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;
