@@ -1,6 +1,6 @@
 //! What does an operator see in a browser?
 //!
-//! Three pages on the admin port: the federation, shifts, history; drawn by the server, kept up to date by
+//! Two pages on the admin port: the federation, history; drawn by the server, kept up to date by
 //! server-sent events ([`live`]), without a call to the outside.
 //!
 //! ```text
@@ -47,7 +47,7 @@ use recorder::Recorder;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use visitor::{Fields, Form, Visitor};
+use visitor::{Fields, Form};
 
 /// Bytes of a form.
 const MAX_FORM: usize = 32 << 10;
@@ -215,6 +215,3 @@ impl Console {
         response
     }
 }
-
-#[cfg(test)]
-mod tests;

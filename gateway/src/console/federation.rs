@@ -28,7 +28,7 @@ pub(super) async fn page(
     let asked = fields.get("region");
     let region = match asked.parse::<u32>() {
         _ if asked.is_empty() => None,
-        Ok(code) if region::get(code).is_some() => Some(code),
+        Ok(code) if region::find(code).is_some() => Some(code),
         _ => {
             let (zh, en) = ("区划代码应是 GB/T 2260 的六位数字", "a region is a six-digit code of GB/T 2260");
             return page::refusal(lang, &Fault::field("region", zh, en));
@@ -171,7 +171,7 @@ fn tile(visitor: &Visitor, region: &Region, chosen: bool) -> Markup {
 fn chosen_region(console: &Console, visitor: &Visitor, look: &Look<'_>, code: u32) -> Markup {
     let lang = visitor.lang;
     let Some(region) = look.region(code) else {
-        let name = region::get(code).map_or("", |division| lang.t(division.name_zh, division.name_en));
+        let name = region::find(code).map_or("", |division| lang.t(division.name_zh, division.name_en));
         return html! {
             h2 { (name) " " span.code { (code) } }
             p.empty { (lang.t("联邦中没有系统服务这个区划。", "Nobody serves this region in the federation.")) }
@@ -185,7 +185,6 @@ fn chosen_region(console: &Console, visitor: &Visitor, look: &Look<'_>, code: u3
             h2 { (region.name(lang)) " " span.code { (code) } }
             (health_badge(lang, region.health))
             span.numbers { (text::rate(region.rps)) " " (lang.t("次/秒", "calls/s")) }
-            a.act href={ "/console/shift?region=" (code) } { (lang.t("在此调流", "Shift traffic here")) }
             a.act href={ "/console/history?region=" (code) "&class=scan#explain" } { (lang.t("为什么这样走", "Why it goes so")) }
         }
         @if let Some(why) = region.why(lang) { p.why { (why) } }
@@ -216,6 +215,3 @@ fn news(visitor: &Visitor, regions: &[Region]) -> Markup {
         [Health::Down, Health::Degraded, Health::Moved].into_iter().filter_map(of).collect();
     html! { @if parts.is_empty() { (lang.t("所有区划正常", "All regions are fine")) } @else { (parts.join("; ")) } }
 }
-
-#[cfg(test)]
-mod tests;

@@ -25,7 +25,7 @@ pub struct Connection {
 }
 
 /// What every answer carries.
-const HEADERS: &[(HeaderName, &str)] = &[
+static HEADERS: [(HeaderName, &str); 8] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
@@ -53,7 +53,7 @@ pub(super) async fn stand(request: Request, next: Next) -> Response {
             Err(_) => page::refusal(lang, &Fault::of(Why::Slow)),
         },
     };
-    for (name, value) in HEADERS {
+    for (name, value) in &HEADERS {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     answer

@@ -17,20 +17,17 @@ use maud::{DOCTYPE, Markup, html};
 pub(super) enum Page {
     /// Regions and nodes.
     Federation,
-    /// Shifts.
-    Shift,
     /// Audit and explain.
     History,
 }
 
 impl Page {
-    const ALL: [Self; 3] = [Self::Federation, Self::Shift, Self::History];
+    const ALL: [Self; 2] = [Self::Federation, Self::History];
 
     /// Where it is.
     pub(super) const fn path(self) -> &'static str {
         match self {
             Self::Federation => "/console",
-            Self::Shift => "/console/shift",
             Self::History => "/console/history",
         }
     }
@@ -39,7 +36,6 @@ impl Page {
     pub(super) const fn title(self, lang: Lang) -> &'static str {
         match self {
             Self::Federation => lang.t("联邦", "Federation"),
-            Self::Shift => lang.t("调流", "Shifts"),
             Self::History => lang.t("记录", "History"),
         }
     }

@@ -71,8 +71,6 @@ impl Fields {
 pub(super) struct Form {
     /// Who sends it.
     pub(super) visitor: Visitor,
-    /// What it says.
-    pub(super) fields: Fields,
 }
 
 impl FromRequest<Console> for Form {
@@ -86,7 +84,7 @@ impl FromRequest<Console> for Form {
         if !visitor.session.sent(fields.get(CSRF)) {
             return Err(refuse(Why::Foreign));
         }
-        Ok(Self { visitor, fields })
+        Ok(Self { visitor })
     }
 }
 

@@ -78,7 +78,7 @@ pub(in crate::console) struct Region {
 
 impl Region {
     pub(in crate::console) fn name(&self, lang: Lang) -> &'static str {
-        region::get(self.code).map_or("", |division| lang.t(division.name_zh, division.name_en))
+        region::find(self.code).map_or("", |division| lang.t(division.name_zh, division.name_en))
     }
 
     /// The fraction of its calls that failed.

@@ -73,7 +73,7 @@ fn asked(fields: &Fields) -> Result<v1::ExplainRouteRequest, Fault> {
 fn form(console: &Console, lang: Lang, fields: &Fields) -> Markup {
     let snapshot = console.0.operator.snapshots.current();
     let chosen = fields.get("region");
-    let regions = snapshot.plans.regions.keys().filter_map(|code| region::get(code.get()));
+    let regions = snapshot.plans.regions.keys().filter_map(|code| region::find(code.get()));
     let known = snapshot.plans.regions.keys().any(|code| code.to_string() == chosen);
     html! {
         form.row method="get" action="/console/history" {
