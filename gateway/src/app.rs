@@ -10,7 +10,6 @@ mod services;
 use crate::{
     admin::Admin,
     config::{Config, Kind},
-    console::Console,
     control::{self, Control, Snapshots},
     listener,
     operator::access::Unproven,
@@ -199,16 +198,13 @@ impl Bound {
         tasks.spawn(controller.run(stages.ended.clone()));
         if let Some(joined) = &joined {
             tasks.spawn(federation::watch(joined.followed.clone(), gateways, heard_ms, stages.ended.clone()));
-        }
-        if let Some(joined) = &joined {
             tasks.spawn(federation::remember(&config, joined, metrics.audit.clone(), stages.ended.clone()));
         }
         let operator =
             services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone(), addresses.admin);
         let public = services::public(&operator, &shutdown);
         let followed = operator.followed.clone();
-        let inside = services::control(operator.clone(), None, Unproven::Inside);
-        let (console, recording) = Console::new(operator.clone(), inside, stages.ended.clone());
+        let (console, recording) = services::console(&operator, &stages.ended);
         tasks.spawn(recording);
         let registrar = joined.as_ref().map(|joined| joined.registrar.service());
         let private = services::control(operator, registrar, Unproven::at(addresses.control));
@@ -221,14 +217,7 @@ impl Bound {
         let outlet = outlet.map(|outlet| outlet.start(stages.ended.clone()));
         let outlet = outlet.transpose().map_err(Error::Worker)?;
         let draining = shutdown.clone();
-        let page = Admin {
-            metrics: metrics.clone(),
-            snapshots,
-            followed,
-            has_registry,
-            draining,
-            console: console.routes(),
-        };
+        let page = Admin { metrics: metrics.clone(), snapshots, followed, has_registry, draining, console };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
         let accept =
             listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());

@@ -7,7 +7,7 @@ use super::federation::Joined;
 use crate::{
     audit::Audit,
     config::Config,
-    console::door::Doors,
+    console::{Console, door::Doors},
     control::Snapshots,
     operator::{Operator, access},
     proxy::local::Services,
@@ -84,6 +84,16 @@ pub(super) fn operator(
         anonymous: config.anonymous.clone(),
         doors: Arc::new(Doors::new(config.console, admin)),
     }
+}
+
+/// The console's pages, and the task that records the last ten minutes for them.
+pub(super) fn console(
+    operator: &Operator,
+    ended: &CancellationToken,
+) -> (axum::Router, impl Future<Output = ()> + Send + use<>) {
+    let inside = control(operator.clone(), None, access::Unproven::Inside);
+    let (console, recording) = Console::new(operator.clone(), inside, ended.clone());
+    (console.routes(), recording)
 }
 
 /// What the control port serves.

@@ -47,7 +47,7 @@ pub(super) async fn page(
     };
     let stream = live::path("federation", region);
     let here = region.map_or_else(|| "/console".to_owned(), |code| format!("/console?region={code}"));
-    page::html(StatusCode::OK, page::framed(&visitor, Page::Federation, &here, Some(&stream), main))
+    page::html(StatusCode::OK, page::framed(&visitor, Page::Federation, &here, Some(&stream), &main))
 }
 
 /// The parts that change, by their ids.

@@ -50,7 +50,10 @@ pub(super) async fn page(
         .collect();
     let here = format!("/console/history?{}", query.join("&"));
     let stream = live::path("history", None);
-    page::html(status, page::framed(&visitor, Page::History, here.trim_end_matches('?'), Some(&stream), main))
+    page::html(
+        status,
+        page::framed(&visitor, Page::History, here.trim_end_matches('?'), Some(&stream), &main),
+    )
 }
 
 /// The parts that change, by their ids.

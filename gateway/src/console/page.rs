@@ -65,7 +65,7 @@ pub(super) fn framed(
     page: Page,
     here: &str,
     stream: Option<&str>,
-    main: Markup,
+    main: &Markup,
 ) -> Markup {
     let lang = visitor.lang;
     let actor = &visitor.session.actor;
@@ -88,7 +88,7 @@ pub(super) fn framed(
             }
         }
     };
-    document(lang, page.title(lang), nav, main, stream)
+    document(lang, page.title(lang), &nav, main, stream)
 }
 
 /// The field that proves that a form is of this session.
@@ -117,7 +117,7 @@ pub(super) const fn role(lang: Lang, role: crate::audit::actor::Role) -> &'stati
     }
 }
 
-fn document(lang: Lang, title: &str, nav: Markup, main: Markup, stream: Option<&str>) -> Markup {
+fn document(lang: Lang, title: &str, nav: &Markup, main: &Markup, stream: Option<&str>) -> Markup {
     html! {
         (DOCTYPE)
         html lang=(lang.tag()) {
@@ -169,7 +169,7 @@ pub(super) fn refusal(lang: Lang, fault: &Fault) -> Response {
         (alert(lang, fault))
         p { a href="/console" { (lang.t("回到联邦页面", "Back to the federation")) } }
     };
-    html(fault.status, document(lang, lang.t("被拒绝", "Refused"), html! {}, main, None))
+    html(fault.status, document(lang, lang.t("被拒绝", "Refused"), &html! {}, &main, None))
 }
 
 /// The door. `note`: why somebody stands in front of it again.
@@ -193,7 +193,7 @@ pub(super) fn sign_in(lang: Lang, address: &str, status: StatusCode, note: Optio
         }
     };
     let nav = html! { div.who { (switch(lang, "/console/sign-in")) } };
-    html(status, document(lang, lang.t("登录", "Sign in"), nav, main, None))
+    html(status, document(lang, lang.t("登录", "Sign in"), &nav, &main, None))
 }
 
 /// A shape and a word: a state is never told by colour alone.
