@@ -116,7 +116,7 @@ impl Doors {
     }
 
     /// Whose token it is; it is of no use afterwards.
-    pub(super) fn redeem(&self, token: &str) -> Option<Actor> {
+    pub(crate) fn redeem(&self, token: &str) -> Option<Actor> {
         let (wanted, now) = (hash(b"token", token), Instant::now());
         let mut tokens = lock(&self.tokens);
         let at = tokens.iter().position(|token| token.hash == wanted)?;
