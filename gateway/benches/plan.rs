@@ -131,6 +131,9 @@ impl World {
             every: Duration::from_secs(30),
             start_ms: NOW_MS - 600_000,
             expires_at_ms: NOW_MS + 600_000,
+            held_ms: None,
+            back: Default::default(),
+            guards: Default::default(),
         }));
     }
 

@@ -93,6 +93,7 @@ async fn gateway(server: &Server, tasks: &mut JoinSet<()>) -> watch::Receiver<Ar
         base: Table::default(),
         source: Source::Etcd,
         copy: None,
+        trust: None,
         peers: Peers::default(),
     };
     let (_, run) = follow(start, move |table| drop(publish.send_replace(table)), CancellationToken::new());
@@ -142,6 +143,7 @@ fn live(node: usize, endpoint: usize, as_of: i64) -> (String, bytes::Bytes) {
         }),
         gateway: "gateway-1".to_owned(),
         written_unix_ms: as_of,
+        signed: None,
     };
     let key = format!("/suiyue/v1/nodes/{region}/node-{node:04}/live/node-{node:04}-{endpoint:03}");
     (key, value.encode_to_vec().into())
@@ -157,7 +159,7 @@ fn spec(node: usize) -> (String, bytes::Bytes, i64) {
         scopes: vec![region],
         ..Default::default()
     };
-    let value = v1::NodeSpec { manifest: Some(manifest) }.encode_to_vec();
+    let value = v1::NodeSpec { manifest: Some(manifest), ..Default::default() }.encode_to_vec();
     (format!("/suiyue/v1/nodes/{region}/{name}/spec"), value.into(), 0)
 }
 

@@ -6,6 +6,7 @@
 use crate::{
     console::guard::Connection,
     control::Snapshots,
+    identity::Trust,
     registry::follow,
     table::Source,
     telemetry::{
@@ -31,8 +32,8 @@ pub struct Admin {
     pub snapshots: Snapshots,
     /// The registry as last heard of; `None` for a gateway without one.
     pub followed: Option<follow::Status>,
-    /// A registry is configured: before it was read, only static nodes can be served.
-    pub has_registry: bool,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
     /// The gateway drains.
     pub draining: CancellationToken,
     /// The console's pages.
@@ -107,6 +108,7 @@ impl Admin {
             metrics: self.metrics.clone(),
             snapshot: self.snapshots.current(),
             rebuilds: self.snapshots.rebuilds.read(),
+            expiries: self.trust.as_ref().map_or_else(Vec::new, Trust::expiries),
             age: self.followed.as_ref().and_then(|followed| followed.freshness().age()),
             registry: self.followed.as_ref().map(exposition::Following::from),
         };
@@ -141,8 +143,7 @@ impl Admin {
         if snapshot.generation == 0 {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "waiting for a table\n".into());
         }
-        let unread = self.has_registry && snapshot.table.source == Source::Static;
-        if unread && snapshot.table.nodes.is_empty() {
+        if snapshot.table.source == Source::Awaited && snapshot.table.nodes.is_empty() {
             let waiting = self.followed.as_ref().and_then(follow::Status::waiting);
             let waiting = waiting.unwrap_or_else(|| "it has not been read yet".to_owned());
             let text = format!("waiting for the registry: {waiting}\n");

@@ -11,8 +11,9 @@ use crate::{
     admin::Admin,
     config::{Config, Kind},
     control::{self, Control, Snapshots},
+    identity::public::Public,
     listener,
-    operator::access::Unproven,
+    operator::{Shifts, access::Unproven},
     proxy::local::Services,
     registry,
     telemetry::Metrics,
@@ -25,6 +26,7 @@ use std::{
     thread,
     time::Duration,
 };
+use suiyue_proto::identity::Identity;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -32,6 +34,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// At the start connections are taken after this time, at the latest, also while the registry is silent.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Health says NOT_SERVING for this long before connections are told to leave.
 const NOTICE: Duration = Duration::from_secs(2);
 /// Calls in flight may go on for this long after that.
@@ -127,7 +131,7 @@ impl Workers {
         tracer: &Tracer,
         stages: &Stages,
     ) -> Result<Self, Error> {
-        let tls = config.tls.clone().map(tokio_rustls::TlsAcceptor::from);
+        let tls = config.tls.as_ref().map(|tls| tokio_rustls::TlsAcceptor::from(tls.config.clone()));
         let (mut threads, mut deal) = (Vec::new(), Vec::new());
         for index in 0..config.workers {
             let (sender, sockets) = mpsc::channel(DEALT);
@@ -191,7 +195,9 @@ impl Bound {
             metrics: metrics.clone(),
             gateways: gateways.clone(),
             heard_ms: heard_ms.clone(),
+            trust: config.trust.clone(),
         };
+        follow_certificates(&config, &stages.ended);
         let (controller, snapshots) = Control::new(setup);
         // First the copy on disk, then the first snapshot: no call finds an empty table meanwhile.
         let joined = federation::join(&config, &addresses, tables, table).await?;
@@ -202,13 +208,14 @@ impl Bound {
         }
         let operator =
             services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone(), addresses.admin);
+        tasks.spawn(Shifts(operator.clone()).guard(stages.ended.clone()));
         let public = services::public(&operator, &shutdown);
         let followed = operator.followed.clone();
         let (console, recording) = services::console(&operator, &stages.ended);
         tasks.spawn(recording);
         let registrar = joined.as_ref().map(|joined| joined.registrar.service());
         let private = services::control(operator, registrar, Unproven::at(addresses.control));
-        tasks.spawn(services::serve(control, private, stages.ended.clone()));
+        tasks.spawn(services::serve(control, private, config.trust.clone(), stages.ended.clone()));
         if let Some(joined) = joined {
             tasks.spawn(joined.run(shutdown.clone(), stages.ended.clone()));
         }
@@ -216,11 +223,12 @@ impl Bound {
         let workers = Workers::start(&config, &public, &metrics, &snapshots, &tracer, &stages)?;
         let outlet = outlet.map(|outlet| outlet.start(stages.ended.clone()));
         let outlet = outlet.transpose().map_err(Error::Worker)?;
-        let draining = shutdown.clone();
-        let page = Admin { metrics: metrics.clone(), snapshots, followed, has_registry, draining, console };
+        let (trust, draining) = (config.trust.clone(), shutdown.clone());
+        let page = Admin { metrics: metrics.clone(), snapshots: snapshots.clone(), followed, trust, draining, console };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
-        let accept =
-            listener::accept(data, workers.deal, metrics, config.limits.connections, stages.closing.clone());
+        let closing = stages.closing.clone();
+        let dealing = listener::accept(data, workers.deal, metrics, config.limits.connections, closing);
+        let accept = once_known(snapshots, stages.closing.clone(), dealing);
         tracing::info!(id = %config.id, data = %addresses.data, control = %addresses.control,
             admin = %addresses.admin, workers = config.workers, anonymous = config.anonymous.as_str(),
             "gateway serves");
@@ -231,6 +239,26 @@ impl Bound {
         tracing::info!("gateway has ended");
         if broken { Err(Error::Broken) } else { Ok(()) }
     }
+}
+
+/// Connections wait in the kernel's queue: who has read nothing could only refuse their calls.
+async fn once_known(snapshots: Snapshots, closing: CancellationToken, dealing: impl Future<Output = ()>) {
+    let known = tokio::time::timeout(PATIENCE, snapshots.known());
+    let _ = closing.run_until_cancelled(known).await;
+    dealing.await;
+}
+
+/// Reads certificates again when their files change, for as long as the gateway lives.
+fn follow_certificates(config: &Config, ended: &CancellationToken) {
+    let own = config.trust.as_ref().map(|trust| trust.own().clone());
+    let public = config.tls.as_ref().map(|tls| tls.certificate.clone());
+    let ended = ended.clone();
+    let follow = async move {
+        let own = async { futures_util::future::OptionFuture::from(own.map(Identity::keep)).await };
+        let public = async { futures_util::future::OptionFuture::from(public.map(Public::keep)).await };
+        tokio::join!(own, public);
+    };
+    tokio::spawn(async move { ended.run_until_cancelled(follow).await });
 }
 
 /// Waits until a task of the control side ends, which none should before it is told to.

@@ -19,6 +19,7 @@ pub mod chain;
 pub mod keeper;
 pub mod ulid;
 
+use crate::clock::unix_ms;
 use crate::registry::{
     Entry, Error, Outcome, Registry, Txn,
     keys::{Key, Prefix},
@@ -33,7 +34,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use suiyue_proto::v1;
 use ulid::Ulid;
@@ -108,6 +109,16 @@ impl Audit {
         self.write(&entry, change).await
     }
 
+    /// Writes an entry about what is done to this gateway alone: no other key of the registry changes.
+    ///
+    /// # Errors
+    /// As [`Audit::commit`].
+    pub async fn noted(&self, deed: &Deed, text: &str) -> Result<(), Failure> {
+        let after = Value { bytes: Bytes::copy_from_slice(text.as_bytes()), text: text.to_owned() };
+        let what = What { after: Some(after), ..What::default() };
+        self.commit(deed, &what, &Txn::default()).await.map(drop)
+    }
+
     /// Writes an entry about an attempt that was refused.
     ///
     /// # Errors
@@ -133,7 +144,7 @@ impl Audit {
         };
         let text = |value: &Option<Value>| value.as_ref().map_or_else(String::new, |value| cut(&value.text));
         v1::AuditEntry {
-            unix_ms: now_ms(),
+            unix_ms: unix_ms(),
             gateway: self.gateway.to_string(),
             actor: deed.actor.name.clone(),
             role: deed.actor.role.as_str().to_owned(),
@@ -228,11 +239,6 @@ fn broken(change: &Txn, present: &[Entry]) -> bool {
 fn cut(text: &str) -> String {
     let end = (0..=MAX_TEXT.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     text[..end].to_owned()
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -7,17 +7,20 @@
 mod apps;
 mod console;
 mod file;
+mod identity;
 mod nodes;
 mod telemetry;
 
 pub use file::{File, Kind};
+pub use nodes::DataTls;
 
 use crate::{
     admission::Limits,
     apps::Anonymous,
+    identity::Trust,
     registry::keys::{Prefix, is_name},
     subject,
-    table::Table,
+    table::{self, Table},
     trace,
 };
 use std::{
@@ -28,7 +31,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use suiyue_proto::region::{self, Code};
+use suiyue_proto::{
+    identity::files::private_key,
+    region::{self, Code},
+};
 use toml::Spanned;
 
 /// A gateway's configuration, checked.
@@ -56,7 +62,10 @@ pub struct Config {
     /// Static nodes and methods.
     pub table: Table,
     /// TLS of the data port.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<DataTls>,
+    /// This gateway's certificate, and how those of others are judged; `None`: only the data port may have
+    /// TLS, and the control port stays on loopback.
+    pub trust: Option<Trust>,
     /// What is admitted.
     pub limits: Limits,
     /// A node that returns gets its share back within this time.
@@ -67,6 +76,9 @@ pub struct Config {
     pub anonymous: Arc<Anonymous>,
     /// How long the console lets somebody in.
     pub console: crate::console::door::Settings,
+    /// Fraction of a region's calls above which a second person must approve that they move, where the region's
+    /// policy says nothing.
+    pub two_person_above: f64,
 }
 
 /// Where the registry is.
@@ -80,6 +92,24 @@ pub struct Registry {
     pub prefix: Prefix,
     /// Control addresses of gateways that are asked for their table when there is neither etcd nor a copy.
     pub peers: Vec<String>,
+    /// TLS towards etcd.
+    pub tls: Option<EtcdTls>,
+}
+
+/// What is shown to etcd, and what etcd must show. PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdTls {
+    /// Who vouches for etcd.
+    pub ca: String,
+    /// This gateway's certificate for etcd, with its private key: its common name is the user.
+    pub client: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for EtcdTls {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdTls").field("client", &self.client.is_some()).finish_non_exhaustive()
+    }
 }
 
 /// What flags and environment say; each wins over the file.
@@ -172,15 +202,19 @@ impl Config {
         })?;
         let source = Source { path, text };
         let control = address(&source, "control", file.control.as_ref(), overrides.control.as_deref(), 8441)?;
-        if !control.ip().is_loopback() {
-            let problem = "the control port has no TLS yet and must stay on loopback: use 127.0.0.1:PORT";
+        let trust = identity::trust(&source, &file)?;
+        if trust.is_none() && !control.ip().is_loopback() {
+            let problem = "without [identity] the control port has no TLS and must stay on loopback: \
+                           use 127.0.0.1:PORT, or add [identity]";
             let span = file.control.as_ref().map_or(0..0, Spanned::span);
             return Err(source.invalid(&span, "control", problem));
         }
         let registry = registry(&source, &file, overrides)?;
+        let known = registry.kind == Kind::None;
+        let origin = if known { table::Source::Static } else { table::Source::Awaited };
         Ok(Self {
             anonymous: apps::anonymous(&source, &file.apps, registry.kind != Kind::None)?.into(),
-            id: id(&source, &file, overrides)?,
+            id: id(&source, &file, overrides, trust.as_ref())?,
             listen: address(&source, "listen", file.listen.as_ref(), overrides.listen.as_deref(), 8440)?,
             control,
             admin: address(&source, "admin", file.admin.as_ref(), overrides.admin.as_deref(), 8442)?,
@@ -190,22 +224,51 @@ impl Config {
             subjects: subjects(&source, &file)?,
             registry,
             join: nodes::join(&source, &file)?,
-            table: nodes::table(&source, &file)?,
+            table: Table { source: origin, ..nodes::table(&source, &file, trust.as_ref())? },
             tls: nodes::tls(&source, &file)?,
+            trust,
             limits: limits(&source, &file)?,
             ramp: ramp(&source, &file)?,
             telemetry: telemetry::settings(&source, &file.telemetry)?,
             console: console::settings(&source, &file.console)?,
+            two_person_above: two_person_above(&source, &file)?,
         })
     }
 }
 
-fn id(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<String, Error> {
+/// One person moves a fifth of a region's calls, where nothing else is said.
+const TWO_PERSON_ABOVE: f64 = 0.2;
+
+fn two_person_above(source: &Source<'_>, file: &File) -> Result<f64, Error> {
+    match &file.shifts.two_person_above {
+        None => Ok(TWO_PERSON_ABOVE),
+        Some(value) if (0.0..=1.0).contains(value.get_ref()) => Ok(*value.get_ref()),
+        Some(value) => {
+            let problem = "use 0.0 (always two people) to 1.0 (one person may move everything)";
+            Err(source.invalid(&value.span(), "shifts.two_person_above", problem))
+        }
+    }
+}
+
+fn id(
+    source: &Source<'_>,
+    file: &File,
+    overrides: &Overrides,
+    trust: Option<&Trust>,
+) -> Result<String, Error> {
+    let certified = identity::name(trust);
     let (text, span) = match (&overrides.id, &file.id) {
         (Some(id), _) => (id.clone(), 0..0),
         (None, Some(id)) => (id.get_ref().clone(), id.span()),
-        (None, None) => (format!("gw-{:08x}", rand::random::<u32>()), 0..0),
+        (None, None) => {
+            let drawn = || format!("gw-{:08x}", rand::random::<u32>());
+            (certified.clone().unwrap_or_else(drawn), 0..0)
+        }
     };
+    if let Some(certified) = certified.filter(|certified| *certified != text) {
+        let problem = format!("the certificate is of the gateway {certified:?}: write that, or leave it out");
+        return Err(source.invalid(&span, "id", problem));
+    }
     if is_name(&text) {
         Ok(text)
     } else {
@@ -270,8 +333,12 @@ fn routing(source: &Source<'_>, span: &Range<usize>, field: &str, code: u32) -> 
 fn registry(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<Registry, Error> {
     let kind = if overrides.etcd.is_empty() { file.registry.kind.unwrap_or(Kind::None) } else { Kind::Etcd };
     let endpoints = if overrides.etcd.is_empty() { &file.registry.endpoints } else { &overrides.etcd };
-    let endpoints: Vec<String> =
-        endpoints.iter().map(|e| if e.contains("://") { e.clone() } else { format!("http://{e}") }).collect();
+    let tls = etcd_tls(source, &file.registry)?;
+    let scheme = if tls.is_some() { "https://" } else { "http://" };
+    let endpoints: Vec<String> = endpoints
+        .iter()
+        .map(|e| if e.contains("://") { e.clone() } else { format!("{scheme}{e}") })
+        .collect();
     if kind == Kind::Etcd && endpoints.is_empty() {
         let problem = "etcd needs addresses: endpoints = [\"http://127.0.0.1:2379\"]";
         return Err(source.invalid(&(0..0), "registry.endpoints", problem));
@@ -282,7 +349,36 @@ fn registry(source: &Source<'_>, file: &File, overrides: &Overrides) -> Result<R
     let prefix = prefix.parse::<Prefix>().map_err(|e| {
         source.invalid(&in_file.map_or(0..0, Spanned::span), "registry.prefix", e.to_string())
     })?;
-    Ok(Registry { kind, endpoints, prefix, peers: peers(source, file)? })
+    Ok(Registry { kind, endpoints, prefix, tls, peers: peers(source, file)? })
+}
+
+/// TLS towards etcd is wanted where its authority is named.
+fn etcd_tls(source: &Source<'_>, given: &file::Registry) -> Result<Option<EtcdTls>, Error> {
+    let read = |path: &Spanned<PathBuf>, field: &str| {
+        let shown = path.get_ref().display();
+        fs::read_to_string(path.get_ref())
+            .map_err(|e| source.invalid(&path.span(), field, format!("{shown}: {e}")))
+    };
+    let Some(ca) = &given.ca else {
+        return match given.cert.as_ref().or(given.key.as_ref()) {
+            None => Ok(None),
+            Some(path) => {
+                Err(source.invalid(&path.span(), "registry", "cert and key need ca: who vouches for etcd"))
+            }
+        };
+    };
+    let client = match (&given.cert, &given.key) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => {
+            private_key(key.get_ref())
+                .map_err(|e| source.invalid(&key.span(), "registry.key", e.to_string()))?;
+            Some((read(cert, "registry.cert")?, read(key, "registry.key")?))
+        }
+        (Some(one), None) | (None, Some(one)) => {
+            return Err(source.invalid(&one.span(), "registry", "cert and key come together"));
+        }
+    };
+    Ok(Some(EtcdTls { ca: read(ca, "registry.ca")?, client }))
 }
 
 /// Names are looked up when a peer is asked: it may have another address by then.

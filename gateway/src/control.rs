@@ -11,7 +11,10 @@ mod meters;
 mod ramp;
 
 use crate::{
+    clock::unix_ms,
+    identity::Trust,
     plan::{self, Inputs, News, Now, Previous, Signals},
+    shifts::{Clocks, Holds},
     snapshot::Snapshot,
     table::Table,
     telemetry::{Metrics, histogram::Histogram},
@@ -46,6 +49,8 @@ pub struct Snapshots {
     history: Arc<Mutex<VecDeque<Arc<Snapshot>>>>,
     /// How long it took to make them, those included that changed nothing.
     pub rebuilds: Arc<Histogram>,
+    /// Shifts that this gateway holds by itself: the next plan goes by them.
+    pub holds: Holds,
 }
 
 impl Snapshots {
@@ -53,6 +58,12 @@ impl Snapshots {
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         self.current.borrow().clone()
+    }
+
+    /// Waits for a snapshot that knows the federation. Cancel safe.
+    pub async fn known(&self) {
+        // Without a control task nothing will come any more, and the gateway ends.
+        let _ = self.current.clone().wait_for(|snapshot| snapshot.is_known()).await;
     }
 
     /// Follows the snapshots, for a worker.
@@ -93,6 +104,8 @@ pub struct Control {
     /// When a snapshot was last shown.
     shown: Instant,
     rebuilds: Arc<Histogram>,
+    clocks: Clocks,
+    holds: Holds,
 }
 
 /// What a control task is given at its start.
@@ -110,6 +123,8 @@ pub struct Setup {
     /// When the registry last said that the table is true, in milliseconds since 1970; `i64::MAX` where
     /// there is none.
     pub heard_ms: Arc<AtomicI64>,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
 }
 
 impl Control {
@@ -118,12 +133,17 @@ impl Control {
     pub fn new(setup: Setup) -> (Self, Snapshots) {
         let (publisher, current) = watch::channel(Arc::new(Snapshot::default()));
         let history = Arc::new(Mutex::new(VecDeque::new()));
-        let snapshots = Snapshots { current, history: history.clone(), rebuilds: Arc::default() };
+        let snapshots = Snapshots {
+            current,
+            history: history.clone(),
+            rebuilds: Arc::default(),
+            holds: Holds::default(),
+        };
         let control = Self {
             tables: setup.tables,
             publisher,
             history,
-            fleet: Fleet::new(setup.workers, setup.ramp, setup.metrics.clone()),
+            fleet: Fleet::new(setup.workers, setup.ramp, setup.metrics.clone()).trusting(setup.trust),
             meters: Meters::new(setup.workers),
             metrics: setup.metrics,
             gateways: setup.gateways,
@@ -132,6 +152,8 @@ impl Control {
             last: None,
             shown: Instant::now(),
             rebuilds: snapshots.rebuilds.clone(),
+            clocks: Clocks::default(),
+            holds: snapshots.holds.clone(),
         };
         (control, snapshots)
     }
@@ -165,7 +187,8 @@ impl Control {
         self.meters.mint(now);
         let demand = self.meters.demand(now);
         let nodes = self.fleet.judge(&table, &demand, self.gateways(), now);
-        let signals = Signals { nodes, demand, gateways: self.gateways() };
+        let shifts = self.clocks.signals(&table, &self.holds, now, unix_ms());
+        let signals = Signals { nodes, demand, gateways: self.gateways(), shifts };
         let same = self.last.as_ref().is_some_and(|(last, known, at)| {
             Arc::ptr_eq(last, &table)
                 && *known == signals
@@ -186,7 +209,7 @@ impl Control {
         let start = Instant::now();
         let before = self.publisher.borrow().clone();
         let previous = Previous { plans: before.plans.clone() };
-        let wall_ms = wall_ms();
+        let wall_ms = unix_ms();
         let now = Now { monotonic, wall_ms, heard_ms: self.heard_ms.load(Relaxed).min(wall_ms) };
         let plans = Arc::new(plan::plan(&table, &signals, &previous, now));
         let news = plans.news(&before.plans);
@@ -227,12 +250,6 @@ impl Control {
     }
 }
 
-/// Milliseconds since 1970-01-01 UTC.
-fn wall_ms() -> i64 {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +265,7 @@ mod tests {
             ready: vec![(code, 0)],
             draining: false,
             check: Check::None,
+            identity: None,
         };
         let node = Node {
             name: "suikang".into(),
@@ -273,6 +291,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(1)),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+            trust: None,
         });
         let code = Code::new(440_100).unwrap();
         let mut now = Instant::now();

@@ -42,7 +42,7 @@ pub mod window;
 pub use lane::{Lane, Tally};
 pub use outcome::{Given, Outcome};
 
-use crate::table;
+use crate::{identity::dial::Dialer, table};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -126,6 +126,8 @@ pub struct Vitals {
     pub node: Arc<str>,
     /// Name, address and check of the endpoint. Its readiness may change with the table: read it there.
     pub endpoint: table::Endpoint,
+    /// How connections to it are secured; `None`: in the clear.
+    pub dialer: Option<Dialer>,
     shown: Shown,
     lanes: Box<[Lane]>,
     /// Raised with every doubt: checks that began before it do not settle it.
@@ -155,6 +157,7 @@ impl Vitals {
             slot,
             node,
             endpoint,
+            dialer: None,
             shown: Shown {
                 state: AtomicU8::new(state as u8),
                 weight: AtomicU32::new(FULL_WEIGHT),
@@ -170,6 +173,12 @@ impl Vitals {
             changed,
             look: Notify::new(),
         }
+    }
+
+    /// The same, reached over TLS.
+    #[must_use]
+    pub fn reached_by(self, dialer: Option<Dialer>) -> Self {
+        Self { dialer, ..self }
     }
 
     /// The state now.

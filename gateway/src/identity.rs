@@ -1,10 +1,19 @@
 //! Who calls, and is it still who it was?
 //!
 //! A [`Peer`] is what the certificate of a connection says, after TLS took it. On the control port every
-//! request carries it in its extensions; the data port's listener has [`Peer::of`]. Nothing here runs per call: certificates are
-//! checked per connection.
+//! request carries it in its extensions; the data port's listener has [`Peer::of`]. Who may vouch for
+//! whom, and who is out, is [`trust`]'s to know; [`port`] is the door of the control port, [`public`] the
+//! data port's certificate, [`dial`] the way to nodes and to other gateways. Nothing here runs per call:
+//! certificates are checked per connection, and per fold.
+
+pub mod complaints;
+pub mod dial;
+pub mod port;
+pub mod public;
+pub mod trust;
 
 pub use suiyue_proto::identity::{Leaf, Refused, Role, SpiffeId, Subject};
+pub use trust::{Roll, Trust};
 
 use rustls::pki_types::CertificateDer;
 use std::sync::Arc;

@@ -12,14 +12,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{client, server};
 
 /// A connection to an app or a node.
 pub enum Io {
     /// In the clear.
     Plain(TcpStream),
     /// TLS, from an app.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<server::TlsStream<TcpStream>>),
+    /// TLS, to a node.
+    ToNode(Box<client::TlsStream<TcpStream>>),
 }
 
 impl AsyncRead for Io {
@@ -31,6 +33,7 @@ impl AsyncRead for Io {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Tls(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::ToNode(socket) => Pin::new(socket).poll_read(cx, buf),
         }
     }
 }
@@ -40,6 +43,7 @@ impl AsyncWrite for Io {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::ToNode(socket) => Pin::new(socket).poll_write(cx, buf),
         }
     }
 
@@ -47,6 +51,7 @@ impl AsyncWrite for Io {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
+            Self::ToNode(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
 
@@ -54,6 +59,7 @@ impl AsyncWrite for Io {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::ToNode(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }

@@ -45,9 +45,13 @@ pub mod retry;
 
 pub mod timer;
 
+pub mod clock;
+
 pub mod snapshot;
 
 pub mod control;
+
+pub mod shifts;
 
 pub mod table;
 

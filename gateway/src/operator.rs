@@ -12,10 +12,14 @@ mod console;
 mod dump;
 mod explain;
 mod intents;
+mod moving;
 mod policies;
 mod registry;
 mod routes;
+mod shifts;
 mod swap;
+mod traffic;
+mod trust;
 mod what_if;
 
 use crate::{
@@ -24,13 +28,16 @@ use crate::{
     console::door::Doors,
     control::Snapshots,
     health::State,
+    identity::Trust,
     plan,
     registry::{Registry, follow::Status as Followed, keys::Prefix},
+    shifts::Holds,
     snapshot::Snapshot,
     subject,
     table::{Node, Role, Source},
     telemetry::Metrics,
 };
+pub use shifts::Shifts;
 use std::sync::Arc;
 use suiyue_proto::{
     reason::Reason,
@@ -52,6 +59,8 @@ pub struct Operator {
     pub registry: Option<Arc<dyn Registry>>,
     /// Where the registry's keys begin.
     pub prefix: Prefix,
+    /// How certificates and records are judged; `None`: there are none.
+    pub trust: Option<Trust>,
     /// What subjects are hashed with.
     pub subjects: subject::Key,
     /// What writes changes with their entries; `None` for a gateway without a registry.
@@ -62,6 +71,10 @@ pub struct Operator {
     pub anonymous: Arc<Anonymous>,
     /// Who is let into the console.
     pub doors: Arc<Doors>,
+    /// Shifts that this gateway holds by itself.
+    pub holds: Holds,
+    /// Fraction of a region's calls above which a second person must approve, where its policy says nothing.
+    pub two_person_above: f64,
 }
 
 /// Who changes something: as the services in front of the API found out.
@@ -110,6 +123,13 @@ impl OperatorService for Operator {
             })
         });
         Ok(Response::new(v1::ListRegionsResponse { regions: regions.collect() }))
+    }
+
+    async fn list_traffic(
+        &self,
+        request: Request<v1::ListTrafficRequest>,
+    ) -> Result<Response<v1::ListTrafficResponse>, Status> {
+        self.traffic(request.get_ref()).map(Response::new)
     }
 
     async fn explain_route(
@@ -196,6 +216,14 @@ impl OperatorService for Operator {
         self.set_intent(&deed, request.into_inner()).await.map(Response::new)
     }
 
+    async fn publish_trust(
+        &self,
+        request: Request<v1::PublishTrustRequest>,
+    ) -> Result<Response<v1::PublishTrustResponse>, Status> {
+        let deed = deed(&request, "PublishTrust");
+        self.publish(&deed, request.into_inner()).await.map(Response::new)
+    }
+
     async fn dump_registry(
         &self,
         _: Request<v1::DumpRegistryRequest>,
@@ -229,14 +257,16 @@ impl OperatorService for Operator {
         &self,
         request: Request<v1::FreezeRegistryRequest>,
     ) -> Result<Response<v1::FreezeRegistryResponse>, Status> {
-        self.freeze(request.get_ref()).map(Response::new)
+        let deed = deed(&request, "FreezeRegistry");
+        self.freeze(&deed, request.get_ref()).await.map(Response::new)
     }
 
     async fn accept_registry(
         &self,
         request: Request<v1::AcceptRegistryRequest>,
     ) -> Result<Response<v1::AcceptRegistryResponse>, Status> {
-        self.accept(request.get_ref()).map(Response::new)
+        let deed = deed(&request, "AcceptRegistry");
+        self.accept(&deed, request.get_ref()).await.map(Response::new)
     }
 }
 
@@ -248,6 +278,7 @@ impl Operator {
             gateway: self.gateway.clone(),
             source: match table.source {
                 Source::Static => v1::TableSource::Static,
+                Source::Awaited => v1::TableSource::Awaited,
                 Source::Etcd => v1::TableSource::Etcd,
                 Source::Embedded => v1::TableSource::Embedded,
                 Source::LastKnownGood => v1::TableSource::LastKnownGood,

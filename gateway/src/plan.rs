@@ -23,6 +23,7 @@ pub use news::News;
 pub use nothing_healthy::NOTHING_HEALTHY;
 pub use pick::{Move, MoveKind, Pick, Route, mix, node_hash};
 pub use rule::{Reason, Rule};
+pub use shift::{HeldHere, ShiftSignal};
 
 use crate::table::{Shift, Stage, Table};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
@@ -48,6 +49,8 @@ pub struct Signals {
     pub demand: BTreeMap<Code, [f64; 4]>,
     /// Live gateways, this one among them; 0 counts as 1.
     pub gateways: u32,
+    /// How far shifts have come here, by id; one that is missing goes by [`Now::wall_ms`] alone.
+    pub shifts: BTreeMap<Arc<str>, ShiftSignal>,
 }
 
 /// What is known of one node.
@@ -216,7 +219,11 @@ fn decide(
         nothing_healthy::spread(&mut route.candidates, policy, class);
     }
     let shifts = shifts.filter(|_| healthy).map_or(&[][..], Vec::as_slice);
-    shift::apply(route, shifts, class, ground.now.wall_ms);
+    let percent = |shift: &Shift| match ground.signals.shifts.get(&shift.id) {
+        Some(signal) => signal.percent(shift),
+        None => shift.percent_at(ground.now.wall_ms),
+    };
+    shift::apply(route, shifts, class, percent);
     for c in &mut route.candidates {
         (c.clamped, c.share) = (c.shifted, c.shifted);
     }

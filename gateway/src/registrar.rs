@@ -22,18 +22,25 @@
 mod admission;
 mod holders;
 mod lease;
+mod pace;
 mod record;
 mod session;
+mod signed;
 
 use crate::{
+    identity::{Peer, Trust, complaints::Complaints},
     registry::{Registry, keys::Prefix},
     table::Table,
 };
-use admission::Doorkeeper;
+use admission::{Credentials, Doorkeeper};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use holders::Sessions;
 use session::Session;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use suiyue_proto::{
     reason::Reason,
     region::Code,
@@ -71,6 +78,8 @@ pub struct Settings {
     pub admin_address: String,
     /// Join tokens: who has one speaks for the region and, of a province, for the regions below it.
     pub tokens: Vec<(Code, String)>,
+    /// How certificates are judged; `None`: the control port takes none.
+    pub trust: Option<Trust>,
     /// How long an entry outlives its gateway or its stream; 15 s.
     pub lease_ttl: Duration,
     /// How often a node must be heard of; 3 s. Three of them without a word break the stream.
@@ -103,6 +112,7 @@ struct Shared {
     /// Registrations that are written at the same time.
     writing: Semaphore,
     sessions: Sessions,
+    complaints: Complaints,
     /// Owns the session tasks.
     tasks: TaskTracker,
     /// This gateway is finishing.
@@ -125,6 +135,7 @@ impl Registrar {
             departures: lease::Departures::default(),
             writing: Semaphore::new(WRITES),
             sessions: Sessions::default(),
+            complaints: Complaints::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         };
@@ -148,6 +159,16 @@ impl Registrar {
         shared.tasks.close();
         shared.tasks.wait().await;
         lease::depart(shared).await;
+    }
+}
+
+impl Shared {
+    /// Somebody was refused: the log of this gateway says so, once a minute for each cause.
+    fn complain(&self, node: &str, status: &Status) {
+        let reason = Reason::of(status).map_or("", Reason::as_str);
+        if self.complaints.is_due(&format!("{reason} {node}"), Instant::now()) {
+            tracing::warn!(node, reason, "a registration was refused");
+        }
     }
 }
 
@@ -186,7 +207,10 @@ impl RegistryService for Registrar {
         if shared.draining.is_cancelled() {
             return Err(Reason::GatewayDraining.status());
         }
-        let bearer = admission::bearer(request.metadata())?.to_owned();
+        let credentials = match request.extensions().get::<Peer>() {
+            Some(peer) => Credentials::Certificate(peer.clone()),
+            None => Credentials::Token(admission::bearer(request.metadata())?.to_owned()),
+        };
         let mut inbound = request.into_inner();
         let first = tokio::time::timeout(HELLO_WITHIN, inbound.message()).await;
         let first = first.map_err(|_| Reason::RequestIncomplete.status())??;
@@ -195,7 +219,13 @@ impl RegistryService for Registrar {
                 Reason::ManifestInvalid.with(&[("field", "hello"), ("expected", "the first message")])
             );
         };
-        let admitted = shared.doorkeeper.admit(&bearer, hello, &shared.tables.borrow())?;
+        let trust = shared.settings.trust.as_ref();
+        let who = match &credentials {
+            Credentials::Certificate(peer) => peer.id().to_string(),
+            Credentials::Token(_) => hello.manifest.as_ref().map_or_else(String::new, |m| m.node.clone()),
+        };
+        let admitted = shared.doorkeeper.admit(credentials, hello, trust, &shared.tables.borrow());
+        let admitted = admitted.inspect_err(|status| shared.complain(&who, status))?;
         let (answers, outbound) = mpsc::channel(QUEUE);
         // From here on the registry is written to: it must not depend on the caller's patience
         // whether what was written is looked after.

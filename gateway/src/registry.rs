@@ -12,6 +12,7 @@ pub mod etcd;
 pub mod keys;
 pub mod manifest;
 pub mod policy;
+pub mod shift;
 
 pub mod books;
 pub mod digest;
@@ -19,7 +20,10 @@ pub mod fold;
 pub mod follow;
 pub mod guard;
 pub mod last_known_good;
+mod notary;
 pub mod peers;
+
+pub(crate) use notary::MAX_DECLARATIONS;
 
 #[cfg(test)]
 pub(crate) mod suite;

@@ -9,7 +9,7 @@ use crate::{
     health::Vitals,
     plan::{Inputs, Plans, Reason, Route},
     retry::budget::Budget,
-    table::Table,
+    table::{Source, Table},
 };
 use foldhash::fast::RandomState;
 use std::{collections::HashMap, sync::Arc};
@@ -86,6 +86,12 @@ impl Snapshot {
         }
         let inputs = Some(inputs);
         Self { table, plans, inputs, generation, vitals, routes }
+    }
+
+    /// There is a table, and the registry that it comes from, if any, or a copy of it has been read.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.generation > 0 && self.table.source != Source::Awaited
     }
 
     /// The route of a routing region and class; `None`: nobody serves the region.

@@ -4,7 +4,7 @@
 //! and turned into our own types. It is immutable; the registry fold is its only writer. Health and
 //! load are not in it.
 
-use crate::apps::grant::Grants;
+use crate::{apps::grant::Grants, identity::SpiffeId};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -19,9 +19,11 @@ use suiyue_proto::{
 /// Where a table comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
-    /// The configuration only: no registry, or none heard of yet.
+    /// The configuration: there is no registry.
     #[default]
     Static,
+    /// The configuration only: the registry has not been heard of yet, nor is there a copy of it.
+    Awaited,
     /// etcd.
     Etcd,
     /// The registry inside this process.
@@ -149,6 +151,8 @@ pub struct Endpoint {
     pub draining: bool,
     /// How its health is asked for.
     pub check: Check,
+    /// It is called over TLS, and its certificate must name this; `None`: it is called in the clear.
+    pub identity: Option<Arc<SpiffeId>>,
 }
 
 /// How an endpoint's health is asked for.
@@ -216,4 +220,40 @@ pub struct Shift {
     pub start_ms: i64,
     /// When it begins to walk back, in milliseconds since 1970-01-01 UTC.
     pub expires_at_ms: i64,
+    /// It does not grow beyond what it had reached at this instant; `None`: nobody holds it.
+    pub held_ms: Option<i64>,
+    /// How it walks back.
+    pub back: Back,
+    /// What holds it or takes it back while it runs.
+    pub guards: Guards,
+}
+
+/// How a shift walks back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Back {
+    /// At once, not step by step.
+    pub at_once: bool,
+    /// It does not go below what it had reached at this instant; `None`: nobody holds it.
+    pub held_ms: Option<i64>,
+    /// It was held for so long before, in milliseconds.
+    pub paused_ms: i64,
+}
+
+/// Limits of what a shift may do to its targets while it runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guards {
+    /// Part of its declared capacity that a target is filled to, 0 to 1.
+    pub max_utilization: f64,
+    /// More of a target's calls that fail than before, in points of 100.
+    pub error_delta: f64,
+    /// By how much longer a target's p99 may be than before.
+    pub p99_factor: f64,
+    /// A breach takes the shift back; otherwise it holds it.
+    pub rolls_back: bool,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self { max_utilization: 0.80, error_delta: 2.0, p99_factor: 2.0, rolls_back: false }
+    }
 }

@@ -10,10 +10,10 @@ pub mod rules;
 pub mod taken;
 mod verdicts;
 
-use crate::{apps::meters::Meters, audit::keeper::Memory, trace};
+use crate::{apps::meters::Meters, audit::keeper::Memory, shifts::measure::BOUNDS_US, trace};
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -114,10 +114,6 @@ impl End {
     }
 }
 
-/// Upper bounds of the latency buckets, in microseconds.
-const BOUNDS_US: [u64; 13] =
-    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000];
-
 /// Calls of one kind at one node, counted by one worker.
 #[derive(Debug, Default)]
 pub struct Series {
@@ -184,6 +180,8 @@ pub struct Metrics {
     pub traces: Arc<trace::Counts>,
     /// Downstream connections open now, by worker.
     pub connections: Vec<Arc<std::sync::atomic::AtomicUsize>>,
+    /// Generation of the plan that calls go by, by worker.
+    pub plans: Vec<AtomicU64>,
     /// Connections turned away: too many, or not HTTP/2.
     pub refused_connections: AtomicU64,
     /// The head of the audit that this gateway remembers.
@@ -205,12 +203,28 @@ impl Metrics {
             verdicts: Verdicts::default(),
             traces: Arc::default(),
             connections: (0..workers).map(|_| Arc::default()).collect(),
+            plans: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             refused_connections: AtomicU64::new(0),
             audit: Memory::default(),
             apps: Arc::new(Meters::new(workers)),
             rules: rules::Rules::new(workers),
             started: SystemTime::now(),
         }
+    }
+
+    /// Calls by latency of every node, since ever, in the buckets of
+    /// [`crate::shifts::measure::BOUNDS_US`].
+    #[must_use]
+    pub fn latencies(&self) -> BTreeMap<Arc<str>, [u64; BOUNDS_US.len() + 1]> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latencies: BTreeMap<Arc<str>, [u64; BOUNDS_US.len() + 1]> = BTreeMap::new();
+        for ((node, _), by_worker) in calls.iter() {
+            let sums = latencies.entry(node.clone()).or_default();
+            for (_, series) in by_worker {
+                sums.iter_mut().zip(&series.buckets).for_each(|(sum, calls)| *sum += calls.load(Relaxed));
+            }
+        }
+        latencies
     }
 
     fn series(&self, worker: usize, node: &Arc<str>, key: u64) -> Arc<Series> {

@@ -3,22 +3,26 @@
 //! A [`Pool`] is one worker's few HTTP/2 connections to one endpoint, opened ahead. A keeper task keeps
 //! one open and opens another when the peer's stream limit is reached, instead of waiting there. A
 //! connection that breaks turns the endpoint suspect at once; a GOAWAY retires the connection quietly.
+//! A connection over TLS makes room for another one before the certificate of either side that it was
+//! opened with ends or is replaced, and is cut when the node's does not hold any more.
 //!
 //! Nothing is queued here: a call that finds no connection waits for the one being opened, or fails as
 //! not sent.
 
+mod attend;
+mod tempo;
 mod watchdog;
 
 use crate::{
     health::{Doubt, Lane, State, Vitals},
     http2::{
-        self, SendStream,
-        client::{Connection, RequestHead, ResponseFuture, SendRequest},
+        SendStream,
+        client::{RequestHead, ResponseFuture, SendRequest},
     },
-    io::Io,
     telemetry,
     timer::Wheel,
 };
+use attend::connect;
 use bytes::Bytes;
 use http::HeaderValue;
 use std::{
@@ -27,8 +31,9 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
-use watchdog::{Pinger, Pulse, Watched};
+use tempo::{BACKOFF_MIN, Tempo, pause};
+use tokio::{sync::Notify, time::timeout};
+use watchdog::Pulse;
 
 /// Streams of a connection until the peer's own limit is known.
 const FIRST_STREAMS: usize = 100;
@@ -36,11 +41,6 @@ const FIRST_STREAMS: usize = 100;
 const MAX_LINES: usize = 16;
 /// A connection that is not open by then has failed.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// Wait after a failed connect, doubling up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// How often a connection that was given up is looked at, until its last call has ended.
-const LEFT: Duration = Duration::from_millis(250);
 /// Receive window of a stream: what a stalled caller can make us hold.
 const STREAM_WINDOW: u32 = 64 << 10;
 /// Receive window of a connection: wide, so that stalled streams do not stop the others.
@@ -88,6 +88,8 @@ pub struct Line {
     limit: Cell<usize>,
     /// No new streams: it broke, or the peer said GOAWAY.
     retired: Cell<bool>,
+    /// Another connection is to take its place: a certificate was replaced, or ends soon.
+    outdated: Cell<bool>,
     /// Is anybody there?
     pulse: Rc<Pulse>,
     /// To be told when there is room again.
@@ -311,7 +313,14 @@ impl Pool {
     }
 
     fn has_room(&self) -> bool {
-        self.lines.borrow().iter().any(|line| !line.retired.get() && line.in_flight.get() < line.limit.get())
+        let free = |line: &Rc<Line>| !line.retired.get() && line.in_flight.get() < line.limit.get();
+        self.lines.borrow().iter().any(|line| free(line) && !line.outdated.get())
+    }
+
+    /// Another connection is there: those whose place it takes get no new calls.
+    fn replaced(&self) {
+        let lines = self.lines.borrow();
+        lines.iter().filter(|line| line.outdated.get()).for_each(|line| line.retired.set(true));
     }
 }
 
@@ -329,11 +338,13 @@ async fn keep(weak: Weak<Pool>) {
                     pool.down.set(true);
                     pool.opened.notify_waiters();
                 }
-                pause(&pool.vitals, rest).await;
+                // A passing check ends no such rest: a peer that accepts and closes passes checks by TCP.
+                tokio::time::sleep(rest).await;
                 continue;
             }
             match timeout(CONNECT_LIMIT, connect(&pool)).await {
                 Ok(Ok(())) => {
+                    pool.replaced();
                     tempo.opened(Instant::now());
                     pool.down.set(false);
                     pool.opened.notify_waiters();
@@ -357,163 +368,9 @@ async fn keep(weak: Weak<Pool>) {
     }
 }
 
-/// How soon may the next connect follow? After one that failed, and after one whose connection did not
-/// last, not at once: a peer that accepts and closes would keep us busy with nothing else.
-#[derive(Debug, Default)]
-struct Tempo {
-    /// Connects in a row that failed.
-    failures: u32,
-    /// Connections in a row that did not last.
-    losses: u32,
-    /// When a connection was opened that has not been found lost yet.
-    last: Option<Instant>,
-}
-
-impl Tempo {
-    /// The rest to take before a connect, once; `alone`: there is no other connection. None after the
-    /// first loss: it may be chance, and the next connect tells whether the node is gone.
-    fn before(&mut self, alone: bool, now: Instant) -> Option<Duration> {
-        let last = self.last.take_if(|_| alone)?;
-        if now.saturating_duration_since(last) >= BACKOFF_MAX {
-            self.losses = 0;
-            return None;
-        }
-        self.losses += 1;
-        (self.losses > 1).then(|| rest(self.losses - 2))
-    }
-
-    /// A connection is open.
-    fn opened(&mut self, now: Instant) {
-        (self.failures, self.last) = (0, Some(now));
-    }
-
-    /// The rest to take after a connect that failed.
-    fn failed(&mut self) -> Duration {
-        self.failures += 1;
-        rest(self.failures - 1)
-    }
-}
-
-/// Twice as long each time.
-fn rest(run: u32) -> Duration {
-    (BACKOFF_MIN * (1 << run.min(6))).min(BACKOFF_MAX)
-}
-
-/// Waits before the next connect, but not for long once a health check passed.
-async fn pause(vitals: &Vitals, backoff: Duration) {
-    let end = tokio::time::Instant::now() + backoff;
-    while tokio::time::Instant::now() < end {
-        tokio::time::sleep(BACKOFF_MIN).await;
-        if vitals.state() <= State::HalfOpen {
-            return;
-        }
-    }
-}
-
-async fn connect(pool: &Rc<Pool>) -> std::io::Result<()> {
-    let socket = TcpStream::connect(&*pool.vitals.endpoint.address).await?;
-    socket.set_nodelay(true)?;
-    let config = http2::Config {
-        stream_window: STREAM_WINDOW,
-        connection_window: CONNECTION_WINDOW,
-        streams: FIRST_STREAMS as u32,
-        header_list: HEADER_LIST,
-    };
-    let pulse = Rc::<Pulse>::default();
-    let socket = Watched::new(Io::Plain(socket), pulse.clone());
-    let (sender, connection) = http2::client::handshake(socket, config);
-    let line = Rc::new(Line {
-        limit: Cell::new(FIRST_STREAMS),
-        sender,
-        in_flight: Cell::new(0),
-        retired: Cell::new(false),
-        pulse: pulse.clone(),
-        room: pool.opened.clone(),
-    });
-    pool.lines.borrow_mut().push(line.clone());
-    // Weak: the connection closes once the pool and the last call on it are gone.
-    tokio::task::spawn_local(attend(Rc::downgrade(pool), Rc::downgrade(&line), connection, pulse));
-    Ok(())
-}
-
-/// Runs a connection to its end, and says what the end means.
-async fn attend(pool: Weak<Pool>, line: Weak<Line>, connection: Connection<Watched<Io>>, pulse: Rc<Pulse>) {
-    let pinger = Pinger::new(connection.ping_pong());
-    let watched = async {
-        watchdog::stalls(pulse, pinger).await;
-        abandon(&pool, &line);
-        // Calls that must not be sent again wait here for the node to wake up.
-        while line.strong_count() > 0 {
-            tokio::time::sleep(LEFT).await;
-        }
-    };
-    let ended = tokio::select! {
-        ended = connection => Some(ended),
-        () = watched => None,
-    };
-    // A peer that says GOAWAY without an error, or is not needed any more, is no loss.
-    let quiet = matches!(ended, Some(Ok(())) | None);
-    if let Some(line) = line.upgrade() {
-        line.retired.set(true);
-    }
-    let Some(pool) = pool.upgrade() else { return };
-    pool.lines.borrow_mut().retain(|line| !line.retired.get());
-    if !quiet {
-        pool.failed(Doubt::ConnectionLost);
-    }
-    pool.wanted.notify_one();
-}
-
-/// Nobody answers on a connection: no new calls, and those in flight that may move do so now.
-fn abandon(pool: &Weak<Pool>, line: &Weak<Line>) {
-    let (Some(pool), Some(line)) = (pool.upgrade(), line.upgrade()) else { return };
-    line.retired.set(true);
-    pool.lines.borrow_mut().retain(|line| !line.retired.get());
-    // The endpoint first: whoever moves must not come back to it.
-    pool.failed(Doubt::Stalled);
-    pool.place.wheel.expire(line.group());
-    pool.wanted.notify_one();
-}
-
 impl Line {
     /// The connection's timers: any number that no other connection has.
     fn group(&self) -> usize {
         Rc::as_ptr(&self.pulse) as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_that_do_not_last_are_opened_ever_more_slowly() {
-        let (mut tempo, mut now) = (Tempo::default(), Instant::now());
-        tempo.opened(now);
-        assert_eq!(tempo.before(true, now), None, "once may be chance");
-        let mut rests = Vec::new();
-        for _ in 0..8 {
-            assert_eq!(tempo.before(true, now), None);
-            tempo.opened(now);
-            // Closed at once.
-            let rest = tempo.before(true, now).unwrap();
-            rests.push(rest.as_millis());
-            now += rest;
-        }
-        assert_eq!(rests, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
-        assert_eq!((tempo.failed(), tempo.failed()), (BACKOFF_MIN, BACKOFF_MIN * 2));
-        // One that lasted is replaced at once, and what follows begins anew.
-        tempo.opened(now);
-        assert_eq!(tempo.before(true, now + BACKOFF_MAX), None);
-        tempo.opened(now);
-        assert_eq!(tempo.before(true, now), None);
-        assert_eq!(tempo.failed(), BACKOFF_MIN);
-    }
-
-    #[test]
-    fn another_connection_beside_a_full_one_is_opened_at_once() {
-        let (mut tempo, now) = (Tempo::default(), Instant::now());
-        tempo.opened(now);
-        assert_eq!(tempo.before(false, now), None);
     }
 }

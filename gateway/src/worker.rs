@@ -11,8 +11,9 @@ use crate::{
     listener,
     proxy::{attempt::Timeouts, local::Services},
     retry::pace::Paces,
-    snapshot::Snapshot,
+    snapshot::{Resolved, Snapshot},
     subject,
+    table::Source,
     telemetry::{Metrics, Recent},
     timer::Wheel,
     trace::Tracer,
@@ -30,7 +31,11 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
-use suiyue_proto::method::Method;
+use suiyue_proto::{
+    method::{Class, Method},
+    reason::Reason,
+    region::Code,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -131,6 +136,20 @@ impl View {
         self.methods.get(path)
     }
 
+    /// Where calls of a region and class go.
+    ///
+    /// # Errors
+    /// [`Reason::RegionNotJoined`], or [`Reason::FederationUnknown`].
+    pub fn route(&self, code: Code, class: Class) -> Result<&Resolved, Reason> {
+        self.snapshot.route(code, class).ok_or_else(|| self.unless_awaited(Reason::RegionNotJoined))
+    }
+
+    /// A reason that only who knows the federation may give: nothing is missing in what is not known.
+    #[must_use]
+    pub fn unless_awaited(&self, reason: Reason) -> Reason {
+        if self.snapshot.table.source == Source::Awaited { Reason::FederationUnknown } else { reason }
+    }
+
     /// Who lets calls in; `None` before there is a snapshot.
     #[must_use]
     pub fn desk(&self) -> Option<&Desk> {
@@ -214,10 +233,11 @@ impl Worker {
 
     fn adopt(&self, snapshot: Arc<Snapshot>) {
         let place = Place { worker: self.index, wheel: self.wheel.clone() };
-        let apps = snapshot.table.apps.clone();
+        let (apps, generation) = (snapshot.table.apps.clone(), snapshot.generation);
         let desk = || Desk::new(apps, self.anonymous.clone(), self.metrics.apps.clone(), self.index);
         let next = Rc::new(self.view.borrow().advance(snapshot, &place, desk));
         *self.view.borrow_mut() = next;
+        self.metrics.plans[self.index].store(generation, Relaxed);
     }
 }
 

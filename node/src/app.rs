@@ -20,6 +20,7 @@ mod tests;
 use crate::adapter;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::identity::Door;
 use crate::keys::own::{self, Rotation};
 use crate::readiness::{Readiness, State};
 use crate::register::{self, Handle};
@@ -135,7 +136,12 @@ impl Bound {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let Self { config, listener, address, parts, store_thread } = self;
         let (tasks, stop, end) = (TaskTracker::new(), CancellationToken::new(), End::default());
-        let server = tokio::spawn(server::serve(listener, parts.routes(), end.clone()));
+        let door = config.identity.as_ref().map(Door::new);
+        if let Some(own) = config.identity.clone() {
+            let stop = stop.clone();
+            tasks.spawn(async move { stop.run_until_cancelled(own.keep()).await.unwrap_or_default() });
+        }
+        let server = tokio::spawn(server::serve_behind(door, listener, parts.routes(), end.clone()));
         tracing::info!(
             node = config.name,
             region = %config.region,
@@ -201,6 +207,7 @@ fn join(config: &Config, address: SocketAddr, parts: &Parts) -> (Option<Handle>,
     let registration = register::Registration {
         gateways: join.gateways.clone(),
         token: join.token.clone(),
+        identity: config.identity.clone(),
         manifest: v1::Manifest {
             region: config.region.get(),
             node: config.name.clone(),

@@ -18,6 +18,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use suiyue_proto::identity::{Files, Identity, SpiffeId};
 use suiyue_proto::region::{self, Code};
 use suiyue_proto::sy1;
 use toml::Spanned;
@@ -49,6 +50,8 @@ pub struct Config {
     pub populations: Vec<Population>,
     /// How it joins the federation; absent: it is used alone.
     pub join: Option<Join>,
+    /// The node's certificate; absent: it serves in the clear and joins by a token.
+    pub identity: Option<Identity>,
     /// Extra verifying keys.
     pub keys: Vec<Verifying>,
     /// Nodes that decide for other regions in scope.
@@ -75,7 +78,7 @@ pub struct Population {
 pub struct Join {
     /// Control addresses of gateways.
     pub gateways: Vec<String>,
-    /// The region's join token.
+    /// The region's join token; empty: the certificate is enough.
     pub token: String,
 }
 
@@ -220,7 +223,6 @@ impl Check<'_> {
         let holders = file.holders.iter().map(|holders| holders.file.clone()).collect();
         Ok(Config {
             region,
-            name,
             endpoint,
             role,
             listen,
@@ -229,11 +231,13 @@ impl Check<'_> {
             data_dir: overrides.data_dir.clone().or(file.data_dir.clone()),
             holders,
             populations: self.populations(file, &scopes)?,
+            identity: self.identity(file, region, &name)?,
             join: self.join(file, overrides)?,
             keys: self.keys(file)?,
             authorities: self.authorities(file, &scopes)?,
             foreign_code_prefixes: self.foreign(file)?,
             adapter: None,
+            name,
             scopes,
         })
     }
@@ -291,12 +295,29 @@ impl Check<'_> {
                 })?;
                 text.trim().to_owned()
             }
+            (None, None) if file.identity.is_some() => {
+                return Ok(Some(Join { gateways, token: String::new() }));
+            }
             _ => return Err(self.at(join.span(), "join: set one of token and token_file")),
         };
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(self.at(join.span(), "join.token: visible ASCII characters are wanted"));
         }
         Ok(Some(Join { gateways, token }))
+    }
+
+    fn identity(&self, file: &File, region: Code, name: &str) -> Result<Option<Identity>, Error> {
+        let Some(given) = &file.identity else { return Ok(None) };
+        let file::Identity { cert, key, trust } = given.get_ref();
+        let files = Files { cert: cert.clone(), key: key.clone(), trust: trust.clone() };
+        let own = Identity::open(files).map_err(|e| self.at(given.span(), format!("identity: {e}")))?;
+        let id = own.shown().leaf.id.clone();
+        let wanted = SpiffeId::node(&id.federation, region, name);
+        if id != wanted {
+            let problem = format!("identity.cert: the certificate is of {id}, but this node is {wanted}");
+            return Err(self.at(given.span(), problem));
+        }
+        Ok(Some(own))
     }
 
     fn keys(&self, file: &File) -> Result<Vec<Verifying>, Error> {

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod codes;
 pub mod config;
 pub mod health;
+pub mod identity;
 pub mod keys;
 pub mod population;
 pub mod readiness;

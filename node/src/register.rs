@@ -11,10 +11,14 @@
 //! ```
 //! It serves any node, of our services or of others: what is registered comes in as values.
 
+use crate::identity;
 use rand::Rng as _;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::time::Duration;
+use suiyue_proto::identity::Identity;
+use suiyue_proto::identity::files::Shown;
 use suiyue_proto::reason::Reason;
 use suiyue_proto::v1;
 use suiyue_proto::v1::register_request::Message as Say;
@@ -41,8 +45,10 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 pub struct Registration {
     /// Control addresses of gateways, `host:port` or a URL. The first is tried first.
     pub gateways: Vec<String>,
-    /// Join token of the region.
+    /// Join token of the region; empty: the certificate is enough.
     pub token: String,
+    /// The node's certificate; `None`: the token says that it may join.
+    pub identity: Option<Identity>,
     /// What the node declares.
     pub manifest: v1::Manifest,
     /// Name of this endpoint within the node.
@@ -195,43 +201,75 @@ async fn session(
         incarnation: registration.incarnation,
         keys,
         report: Some(feeds.report.borrow_and_update().clone()),
+        ..v1::Hello::default()
     };
-    let opened = timeout(WELCOME, open(gateway, &registration.token, hello)).await;
+    // Signed anew with every hello: the certificate may be another one by now.
+    let mut shown = registration.identity.as_ref().map(Identity::watch);
+    let hello = match &mut shown {
+        None => hello,
+        Some(shown) => match identity::sign(&shown.borrow_and_update(), hello) {
+            Ok(hello) => hello,
+            Err(refused) => return End::Lost(Status::internal(refused.to_string())),
+        },
+    };
+    let opened = timeout(WELCOME, open(gateway, registration, hello)).await;
     let opened = opened.unwrap_or_else(|_| Err(Status::unavailable("the gateway did not answer in time")));
     match opened {
-        Ok((say, hear)) => talk(&say, hear, feeds, shutdown).await,
+        Ok((say, hear)) => {
+            tokio::select! {
+                end = talk(&say, hear, feeds, shutdown) => end,
+                () = renewed(&mut shown) => End::KeysChanged,
+            }
+        }
         Err(status) => End::Lost(status),
     }
+}
+
+/// The certificate was replaced.
+async fn renewed(shown: &mut Option<watch::Receiver<Arc<Shown>>>) {
+    if let Some(shown) = shown
+        && shown.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 type Sayer = mpsc::Sender<v1::RegisterRequest>;
 
 async fn open(
     gateway: &str,
-    token: &str,
+    registration: &Registration,
     hello: v1::Hello,
 ) -> Result<(Sayer, Streaming<v1::RegisterResponse>), Status> {
-    let mut client = RegistryServiceClient::new(connect(gateway).await?);
+    let mut client = RegistryServiceClient::new(connect(gateway, registration.identity.as_ref()).await?);
     let (say, said) = mpsc::channel(4);
     send(&say, Say::Hello(hello)).await?;
     let mut request = Request::new(ReceiverStream::new(said));
-    let bearer = format!("Bearer {token}");
-    let bearer = bearer.parse().map_err(|_| Status::invalid_argument("the join token is not ASCII"))?;
-    request.metadata_mut().insert("authorization", bearer);
+    if !registration.token.is_empty() {
+        let bearer = format!("Bearer {}", registration.token);
+        let bearer = bearer.parse().map_err(|_| Status::invalid_argument("the join token is not ASCII"))?;
+        request.metadata_mut().insert("authorization", bearer);
+    }
     Ok((say, client.register(request).await?.into_inner()))
 }
 
-async fn connect(gateway: &str) -> Result<Channel, Status> {
+async fn connect(gateway: &str, identity: Option<&Identity>) -> Result<Channel, Status> {
     let url = if gateway.contains("://") { gateway.to_owned() } else { format!("http://{gateway}") };
     let endpoint = Endpoint::from_shared(url).map_err(|_| Status::invalid_argument("not an address"))?;
-    endpoint
+    let endpoint = endpoint
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(3))
-        .connect()
-        .await
-        .map_err(|_| Status::unavailable("no connection"))
+        .keep_alive_timeout(Duration::from_secs(3));
+    let connected = match identity {
+        None => endpoint.connect().await,
+        Some(own) => identity::connect(own, endpoint).await,
+    };
+    connected.map_err(|error| {
+        tracing::debug!(%error, gateway, "no connection");
+        Status::unavailable("no connection")
+    })
 }
 
 async fn talk(

@@ -1,5 +1,6 @@
 //! Which connections does the node accept, what are they bounded by, and how do they end?
 //!
+//! With an identity ([`crate::identity`]) only gateways get in, over TLS.
 //! The accept loop is our own, over hyper: tonic's server sets no limits. A node is called by a few
 //! gateways over few connections, so each may carry many streams.
 //!
@@ -7,10 +8,15 @@
 //! every connection gets GOAWAY and finishes the calls it has; after `abort`, or when all have
 //! finished, it is over.
 
+use crate::identity::Door;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::time::Duration;
+use suiyue_proto::identity::Leaf;
+use suiyue_proto::identity::files::now;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -42,8 +48,13 @@ pub struct End {
     pub abort: CancellationToken,
 }
 
-/// Serves until every connection has ended after [`End`].
+/// Serves in the clear until every connection has ended after [`End`].
 pub async fn serve(listener: TcpListener, routes: Routes, end: End) {
+    serve_behind(None, listener, routes, end).await;
+}
+
+/// Serves behind a door, where there is one, until every connection has ended after [`End`].
+pub async fn serve_behind(door: Option<Door>, listener: TcpListener, routes: Routes, end: End) {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -55,7 +66,7 @@ pub async fn serve(listener: TcpListener, routes: Routes, end: End) {
                 tracing::warn!(limit = CONNECTIONS, "a connection was refused: too many are open");
             }
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, routes.clone(), end.clone()));
+                connections.spawn(connection(stream, door.clone(), routes.clone(), end.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -68,15 +79,44 @@ pub async fn serve(listener: TcpListener, routes: Routes, end: End) {
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, routes: Routes, end: End) {
+async fn connection(stream: TcpStream, door: Option<Door>, routes: Routes, end: End) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection ended before it began");
         return;
     }
-    tokio::select! {
+    let Some(door) = door else {
+        tokio::select! {
+            () = end.goaway.cancelled() => return,
+            spoken = speaks_http2(&stream) => if !spoken { return },
+        }
+        return answer(stream, routes, end).await;
+    };
+    let admitted = tokio::select! {
         () = end.goaway.cancelled() => return,
-        spoken = speaks_http2(&stream) => if !spoken { return },
+        admitted = timeout(PREFACE_WITHIN, door.admit(stream)) => admitted,
+    };
+    match admitted {
+        Ok(Ok((stream, leaf))) => {
+            tokio::select! {
+                () = answer(stream, routes, end) => {}
+                // A gateway replaces its connections before its certificate ends.
+                () = over(&leaf) => tracing::info!(id = %leaf.id, "a gateway's certificate has expired: its connection is closed"),
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a caller was not let in"),
+        Err(_) => tracing::debug!("a handshake took too long"),
     }
+}
+
+/// Lasts until the certificate has expired.
+async fn over(leaf: &Leaf) {
+    while let Ok(left @ 1..) = u64::try_from(leaf.not_after_unix_s - now()) {
+        tokio::time::sleep(Duration::from_secs(left.min(3600))).await;
+    }
+}
+
+/// Serves a connection to its end.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, routes: Routes, end: End) {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -122,7 +162,7 @@ async fn speaks_http2(stream: &TcpStream) -> bool {
             }
         }
     };
-    tokio::time::timeout(PREFACE_WITHIN, whole).await.unwrap_or(false)
+    timeout(PREFACE_WITHIN, whole).await.unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ reasons! {
     TimeoutMalformed = "TIMEOUT_MALFORMED", InvalidArgument, "the metadata grpc-timeout is malformed";
     RequestIncomplete = "REQUEST_INCOMPLETE", DeadlineExceeded, "the request message did not arrive in time";
     // Can anybody answer?
+    FederationUnknown = "FEDERATION_UNKNOWN", Unavailable, "this gateway has not heard of the registry since it started: call another one, or again later";
     NoNodeAvailable = "NO_NODE_AVAILABLE", Unavailable, "no node of this region can answer at present";
     UpstreamLost = "UPSTREAM_LOST", Unavailable, "the node was lost before it answered; the call may have been executed";
     UpstreamProtocol = "UPSTREAM_PROTOCOL", Internal, "the node broke the protocol";
@@ -90,6 +91,13 @@ reasons! {
     NodeNameTaken = "NODE_NAME_TAKEN", AlreadyExists, "another region has a node of this name";
     Superseded = "SUPERSEDED", Aborted, "a newer registration of this endpoint took over";
     RegistryUnavailable = "REGISTRY_UNAVAILABLE", Unavailable, "the registry cannot be reached; try another gateway";
+    // Whose certificate, and whose signature?
+    IdentityRefused = "IDENTITY_REFUSED", PermissionDenied, "the certificate does not allow this";
+    IdentityRevoked = "IDENTITY_REVOKED", PermissionDenied, "the certificate was revoked or has expired";
+    SignatureInvalid = "SIGNATURE_INVALID", PermissionDenied, "a signature is missing or does not hold";
+    TrustNone = "TRUST_NONE", FailedPrecondition, "this gateway's configuration names no anchor: it cannot tell whether the record is genuine";
+    TrustInvalid = "TRUST_INVALID", InvalidArgument, "the record of trust cannot be used";
+    TrustOlder = "TRUST_OLDER", FailedPrecondition, "a record of trust with this serial or a higher one stands in the registry";
     // What may an app call?
     AppRequired = "APP_REQUIRED", Unauthenticated, "calls of nobody are not taken here: send the app's token as authorization: Bearer TOKEN";
     AppUnknown = "APP_UNKNOWN", Unauthenticated, "the token or certificate is of no app that may call";
@@ -123,6 +131,13 @@ reasons! {
     IntentChanged = "INTENT_CHANGED", Aborted, "what is wanted of the node was changed since it was read: read it again";
     StageSkipped = "STAGE_SKIPPED", FailedPrecondition, "a stage is skipped: the next one is named in the error details";
     NobodyLeft = "NOBODY_LEFT", FailedPrecondition, "nobody would be left who answers the calls named in the error details";
+    ShiftInvalid = "SHIFT_INVALID", InvalidArgument, "the shift cannot be used: see the field in the error details";
+    ShiftRefused = "SHIFT_REFUSED", FailedPrecondition, "a guard refuses the shift: see the error details";
+    ShiftNotFound = "SHIFT_NOT_FOUND", NotFound, "no such shift runs";
+    PlanStale = "PLAN_STALE", Aborted, "something that the plan was made from has changed: plan again";
+    ApprovalNeeded = "APPROVAL_NEEDED", FailedPrecondition, "another person must approve this plan first";
+    ApprovalOwn = "APPROVAL_OWN", PermissionDenied, "who approved a plan may not apply it";
+    GatewaySilent = "GATEWAY_SILENT", FailedPrecondition, "a gateway does not tell its load: name it in without, or wait for it";
     WriteUnknown = "WRITE_UNKNOWN", Unknown, "the outcome of the write is unknown until the registry is read again";
 }
 

@@ -290,6 +290,7 @@ async fn register(scene: &Scene, manifest: Manifest, token: Option<&str>) -> any
         incarnation: 1,
         keys: Vec::new(),
         report: Some(Report { ready, draining: false }),
+        ..Hello::default()
     };
     let (say, said) = tokio::sync::mpsc::channel(1);
     say.send(RegisterRequest { message: Some(Say::Hello(hello)) }).await?;

@@ -3,9 +3,12 @@
 use crate::cli::run;
 use anyhow::{Context as _, ensure};
 use std::time::Instant;
-use suiyue_proto::v1::{AcceptRegistryRequest, TableSource};
+use suiyue_proto::{
+    reason::Reason,
+    v1::{AcceptRegistryRequest, TableSource},
+};
 use suiyue_tests::{
-    client::{framed, request},
+    client::{Connection, framed, request},
     etcd::Etcd,
     eventually::eventually,
     failover::Failover,
@@ -264,10 +267,23 @@ async fn a_gateway_with_nothing_at_all_says_what_it_waits_for() -> anyhow::Resul
     .await?;
     let (_, metrics) = gateway.admin("/metrics").await?;
     assert!(metrics.contains("suiyue_registry_alarm{alarm=\"nothing_known\"} 1"), "{metrics}");
+    // Nothing is missing in a federation that is not known: callers are sent elsewhere.
+    let connection = Connection::open(gateway.data).await?;
+    let message = framed(&EchoRequest { region: GUANGZHOU, ..Default::default() });
+    for path in ["/suiyue.test.v1.EchoService/Unary", "/suiyue.v1.CodeService/ShowCode"] {
+        let answer = connection.call(request(path, &[]), message.clone()).await?;
+        let status = answer.status().with_context(|| format!("no status: {answer:?}"))?;
+        assert_eq!(Reason::of(&status), Some(Reason::FederationUnknown), "{path}: {answer:?}");
+    }
     etcd.resume().await?;
     gateway.alarms(&[]).await?;
-    assert_eq!(gateway.admin("/ready").await?.0, 200);
-    Ok(())
+    // The plan follows the table.
+    eventually("it is ready", async || {
+        let (status, text) = gateway.admin("/ready").await?;
+        ensure!(status == 200, "{status} {text}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -317,8 +333,11 @@ async fn a_frozen_gateway_applies_nothing_until_it_is_told_to() -> anyhow::Resul
             [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
         Ok(Said { code: output.status.code(), stdout, stderr })
     };
-    let refused = verb(&["freeze", "--reason", "a\ttab"]).await?;
-    assert!(refused.code == Some(2) && refused.stderr.contains("field=reason"), "{refused:?}");
+    // What no audit takes is refused here, what is too long for a status by the gateway.
+    for (reason, told) in [("a\ttab", "--reason"), (&*"x".repeat(201), "field=reason")] {
+        let refused = verb(&["freeze", "--reason", reason]).await?;
+        assert!(refused.code == Some(2) && refused.stderr.contains(told), "{refused:?}");
+    }
     let dry = verb(&["freeze", "--reason", "a trial", "--dry-run"]).await?;
     assert!(dry.stdout.contains("dry run") && federation.gateway().following().await?.frozen.is_none());
     let frozen = verb(&["freeze", "--reason", "a trial"]).await?;

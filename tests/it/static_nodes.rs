@@ -3,9 +3,12 @@
 //! Their addresses and methods stand in the gateway's own configuration, and so does the region of
 //! callers that name none. No registry is needed.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 use suiyue_proto::{
     metadata,
     reason::Reason,
@@ -21,6 +24,7 @@ use suiyue_tests::{
     region::{GUANGDONG, GUANGZHOU},
     v1::EchoRequest,
 };
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use tonic::Code;
 
 const UNARY: &str = "/suiyue.test.v1.EchoService/Unary";
@@ -163,4 +167,31 @@ async fn a_node_that_returns_begins_with_a_small_share_while_another_carries_on(
     assert!(returned < 0.1, "of an hour's ramp only seconds have passed: {returned}");
     load.reaches("city", 10).await?;
     load.stop().await?.flawless()
+}
+
+#[tokio::test]
+async fn a_static_node_that_accepts_and_closes_is_not_called_in_a_loop() -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let toml = format!(
+        "[[node]]\nname = \"hollow\"\nregion = {GUANGZHOU}\nrole = \"city\"\n\
+         scopes = [{GUANGZHOU}]\naddresses = [\"{}\"]\nhealth = \"tcp\"\n",
+        listener.local_addr()?
+    );
+    let _gateway = Gateway::builder("gw-1").toml(&toml).start().await?;
+    let (mut connects, mut first) = (0, None);
+    while connects < 14 {
+        let (mut socket, _) = ends("a connection", listener.accept()).await??;
+        // The checks by TCP, which pass, say nothing; a worker that comes to call says so first.
+        let mut preface = [0; 3];
+        if socket.read_exact(&mut preface).await.is_ok() {
+            connects += 1;
+            first.get_or_insert_with(Instant::now);
+        }
+    }
+    // One of the two workers has connected seven times, with rests of 50, 100, 200, 400 and 800 ms
+    // between, of which none can end early.
+    let elapsed = first.context("connected")?.elapsed();
+    println!("14 connections of two workers took {elapsed:?}");
+    assert!(elapsed > Duration::from_secs(1), "{elapsed:?}");
+    Ok(())
 }

@@ -14,13 +14,13 @@ use suiyue_tests::{
 };
 
 /// Commands, and what the text says that they print.
-struct Step {
-    commands: String,
-    shown: String,
+pub(crate) struct Step {
+    pub(crate) commands: String,
+    pub(crate) shown: String,
 }
 
 /// The steps below a heading, up to the next one.
-fn steps(text: &str, heading: &str) -> anyhow::Result<Vec<Step>> {
+pub(crate) fn steps(text: &str, heading: &str) -> anyhow::Result<Vec<Step>> {
     let from = text.find(heading).with_context(|| format!("no {heading:?}"))? + heading.len();
     let section = &text[from..];
     let section = &section[..section.find("\n## ").unwrap_or(section.len())];
@@ -65,7 +65,7 @@ fn plain(line: &str) -> String {
     text.trim().to_owned()
 }
 
-fn shows(printed: &str, shown: &str) -> anyhow::Result<()> {
+pub(crate) fn shows(printed: &str, shown: &str) -> anyhow::Result<()> {
     let mut lines = printed.lines().map(plain);
     for line in shown.lines() {
         let wanted = plain(line);
@@ -77,18 +77,18 @@ fn shows(printed: &str, shown: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-const MARK: &str = "@@ step ";
+pub(crate) const MARK: &str = "@@ step ";
 
 /// One shell runs all steps and says where each begins; what it started ends with it.
-fn script(steps: &[Step], addresses: &[(&str, String)]) -> String {
-    let mut text = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\nset -e\n".to_owned();
+pub(crate) fn script(steps: &[Step], addresses: &[(&str, String)]) -> String {
+    let mut text = "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\nset -e\n".to_owned();
     for (at, step) in steps.iter().enumerate() {
         let _ = write!(text, "echo '{MARK}{at}'\n{}", step.commands);
     }
     addresses.iter().fold(text, |text, (from, to)| text.replace(from, to))
 }
 
-async fn shell(script: String, dir: &Path, gateway: &Gateway) -> anyhow::Result<String> {
+pub(crate) async fn shell(script: String, dir: &Path, control: &str, data: &str) -> anyhow::Result<String> {
     let bin = programs::suiyue();
     let here = bin.parent().context("a directory")?.display().to_string();
     let path = format!("{here}:{}", std::env::var("PATH").unwrap_or_default());
@@ -98,19 +98,30 @@ async fn shell(script: String, dir: &Path, gateway: &Gateway) -> anyhow::Result<
         .arg(script)
         .current_dir(dir)
         .env("PATH", path)
-        .env("SUIYUE_GATEWAY", gateway.control.to_string())
-        .env("SUIYUE_SERVER", gateway.data.to_string());
+        .env("SUIYUE_GATEWAY", control)
+        .env("SUIYUE_SERVER", data);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
-    let log = fs::read_to_string(dir.join("data/xian/log")).unwrap_or_default();
-    ensure!(output.status.success(), "{}: {said}\n{complaint}\n{log}", output.status);
+    let log = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
+    let logs = format!("{}\n{}", log("data/xian/log"), log("gateway.log"));
+    ensure!(output.status.success(), "{}: {said}\n{complaint}\n{logs}", output.status);
     Ok(said)
 }
 
 /// A port that nobody listens on.
 fn free() -> anyhow::Result<SocketAddr> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// Every step was run, and shows what the text says.
+fn shown(steps: &[Step], printed: &str) -> anyhow::Result<()> {
+    let mut parts = printed.split(MARK).skip(1);
+    for (at, step) in steps.iter().enumerate() {
+        let part = parts.next().with_context(|| format!("step {at} was not run"))?;
+        shows(part, &step.shown).with_context(|| format!("step {at}: {}", step.commands))?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -131,14 +142,27 @@ async fn a_city_joins_as_the_walk_through_says() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let addresses =
         [("127.0.0.1:8441", gateway.control.to_string()), ("127.0.0.1:9301", free()?.to_string())];
-    let printed = shell(script(&steps, &addresses), dir.path(), &gateway).await?;
+    let (control, data) = (gateway.control.to_string(), gateway.data.to_string());
+    let printed = shell(script(&steps, &addresses), dir.path(), &control, &data).await?;
     println!("{printed}");
-    let mut parts = printed.split(MARK).skip(1);
-    for (at, step) in steps.iter().enumerate() {
-        let part = parts.next().with_context(|| format!("step {at} was not run"))?;
-        shows(part, &step.shown).with_context(|| format!("step {at}: {}", step.commands))?;
+    shown(&steps, &printed)
+}
+
+#[tokio::test]
+async fn a_federation_begins_with_certificates_as_the_walk_through_says() -> anyhow::Result<()> {
+    let text = fs::read_to_string(programs::file("../deploy/README.md"))?;
+    let steps = steps(&text, "## The same with certificates")?;
+    let showing = steps.iter().filter(|step| !step.shown.is_empty()).count();
+    ensure!(steps.len() >= 8 && showing >= 4, "{} steps, {showing} show what they print", steps.len());
+    let dir = tempfile::tempdir()?;
+    let mut addresses = Vec::new();
+    for shown in ["127.0.0.1:8440", "127.0.0.1:8441", "127.0.0.1:8442", "127.0.0.1:9301"] {
+        addresses.push((shown, free()?.to_string()));
     }
-    Ok(())
+    let (data, control) = (addresses[0].1.clone(), addresses[1].1.clone());
+    let printed = shell(script(&steps, &addresses), dir.path(), &control, &data).await?;
+    println!("{printed}");
+    shown(&steps, &printed)
 }
 
 #[test]

@@ -16,5 +16,7 @@ mod lost;
 mod neighbour;
 mod refusing;
 mod registry;
+mod rolling;
+mod rotations;
 mod scene;
 mod storm;

@@ -25,15 +25,25 @@ use suiyue_tests::{
 use tonic::{Response, Status};
 
 /// Calls a second during every fault.
-const RATE: u32 = 100;
+const RATE: u32 = 1000;
 /// Calls before and after a fault.
-const STEADY: u64 = 100;
+const STEADY: u64 = 1000;
 
 /// Two gateways over etcd, a city, its province and another city, and calls for the first one.
 struct Scene {
     load: Load,
     gateways: Vec<Gateway>,
     nodes: Vec<Node>,
+}
+
+/// Every gateway has every node in rotation.
+async fn settled(gateways: &[Gateway], nodes: &[Node]) -> anyhow::Result<()> {
+    for gateway in gateways {
+        for node in nodes {
+            gateway.sees(&node.name, node.address).await?;
+        }
+    }
+    Ok(())
 }
 
 impl Scene {
@@ -56,27 +66,20 @@ impl Scene {
         for node in nodes {
             started.push(node.gateways(&control).start().await?);
         }
+        // No call before every gateway knows the nodes: it would find no such method there.
+        settled(&gateways, &started).await?;
         let data: Vec<_> = gateways.iter().map(|gateway| gateway.data).collect();
         let load = Wish::new(GUANGZHOU, 20, Mix::WithOnce).per_second(RATE).start(&data);
         let scene = Self { load, gateways, nodes: started };
-        scene.settled().await?;
         scene.load.reaches("city", STEADY).await?;
         Ok(scene)
-    }
-
-    async fn settled(&self) -> anyhow::Result<()> {
-        for gateway in &self.gateways {
-            for node in &self.nodes {
-                gateway.sees(&node.name, node.address).await?;
-            }
-        }
-        Ok(())
     }
 
     /// The test brings about an etcd that is not what it was.
     fn expect_restored(&mut self) {
         for gateway in &mut self.gateways {
             gateway.process.expect("restored or replaced");
+            gateway.process.expect("does not continue the one that was seen here");
         }
     }
 
@@ -98,7 +101,7 @@ impl Scene {
 
     /// No route was lost, and no call failed.
     async fn finish(self, fault: &str) -> anyhow::Result<Report> {
-        self.settled().await?;
+        settled(&self.gateways, &self.nodes).await?;
         self.load.reaches("city", STEADY).await?;
         let report = self.load.stop().await?;
         remark(&format!(
@@ -158,7 +161,7 @@ async fn a_restored_snapshot_takes_nothing_back_until_it_is_accepted() -> anyhow
     set(&scene.gateways[0], policy(22), first.policy_revision).await??;
     let control: Vec<_> = scene.gateways.iter().map(|gateway| gateway.control).collect();
     scene.nodes.push(Node::echo("late", XIAN).gateways(&control).start().await?);
-    scene.settled().await?;
+    settled(&scene.gateways, &scene.nodes).await?;
     scene.expect_restored();
     let restored = Instant::now();
     etcd.restore().await?;

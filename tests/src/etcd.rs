@@ -11,6 +11,7 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use std::{fs, net::TcpListener, path::PathBuf, process::Command};
+use suiyue_proto::identity::Files;
 use tempfile::TempDir;
 
 /// A running etcd.
@@ -23,6 +24,16 @@ pub struct Etcd {
     /// `NAME=URL` of every member.
     members: String,
     dir: TempDir,
+    tls: Option<Tls>,
+}
+
+/// Certificates of an etcd that takes nobody without one.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Its own.
+    pub server: Files,
+    /// The one that `etcdctl` shows, named `root`.
+    pub root: Files,
 }
 
 /// Three members of one cluster.
@@ -55,7 +66,7 @@ impl Cluster {
         let member = |n: usize| -> anyhow::Result<Etcd> {
             let (name, members) = (format!("m{n}"), members.clone());
             let (client, peer) = (ports[2 * n], ports[2 * n + 1]);
-            Ok(Etcd { process: None, name, client, peer, members, dir: TempDir::new()? })
+            Ok(Etcd { process: None, name, client, peer, members, dir: TempDir::new()?, tls: None })
         };
         let mut cluster = Self { members: (0..3).map(member).collect::<anyhow::Result<_>>()? };
         // None answers before two run.
@@ -101,12 +112,25 @@ impl Etcd {
     /// # Errors
     /// When it does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// Starts one that takes nobody without a certificate.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn secured(tls: Tls) -> anyhow::Result<Self> {
+        Self::start_with(Some(tls)).await
+    }
+
+    async fn start_with(tls: Option<Tls>) -> anyhow::Result<Self> {
         // Another program may take a free port before etcd does: then try others.
         let mut last = None;
         for _ in 0..5 {
             let [client, peer] = free_ports()?;
             let (name, members) = ("one".to_owned(), format!("one=http://127.0.0.1:{peer}"));
-            let mut etcd = Self { process: None, name, client, peer, members, dir: TempDir::new()? };
+            let (dir, tls) = (TempDir::new()?, tls.clone());
+            let mut etcd = Self { process: None, name, client, peer, members, dir, tls };
             match etcd.resume().await {
                 Ok(()) => return Ok(etcd),
                 Err(error) => last = Some(error),
@@ -134,6 +158,10 @@ impl Etcd {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &self.members]);
+        if let Some(Tls { server, .. }) = &self.tls {
+            command.arg("--client-cert-auth").arg("--cert-file").arg(&server.cert);
+            command.arg("--key-file").arg(&server.key).arg("--trusted-ca-file").arg(&server.trust);
+        }
         let mut process = Process::spawn("etcd", &mut command, &self.dir.path().join("log"))?;
         // Its own error words are not ours to judge; that it serves is.
         process.expect("");
@@ -233,7 +261,8 @@ impl Etcd {
     /// Where clients reach it.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.client)
     }
 
     /// Runs `etcdctl` and returns what it prints.
@@ -241,7 +270,18 @@ impl Etcd {
     /// # Errors
     /// When it fails.
     pub async fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.ctl_as(self.tls.as_ref().map(|tls| &tls.root), arguments).await
+    }
+
+    /// The same, with another certificate.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn ctl_as(&self, who: Option<&Files>, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(programs::etcdctl());
+        if let Some(Files { cert, key, trust }) = who {
+            command.arg("--cert").arg(cert).arg("--key").arg(key).arg("--cacert").arg(trust);
+        }
         command
             .env("ETCDCTL_API", "3")
             .args(["--endpoints", &self.endpoint(), "--command-timeout=3s"])

@@ -6,6 +6,7 @@
 use crate::{client, eventually::eventually, process::Process, programs};
 use anyhow::{Context as _, bail, ensure};
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
+use suiyue_proto::identity::Identity;
 use suiyue_proto::v1::{
     Class, DiffRegistryRequest, DumpRegistryRequest, ExplainRouteRequest, ExplainRouteResponse, Health,
     ListNodesRequest, ListNodesResponse, NodeInfo, RegistryStatusRequest, RegistryStatusResponse,
@@ -13,7 +14,7 @@ use suiyue_proto::v1::{
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 /// What a gateway is started with.
 #[derive(Debug, Clone)]
@@ -24,7 +25,9 @@ pub struct Builder {
     ramp_s: u32,
     top: String,
     tables: String,
+    operator: Option<Identity>,
     anonymous: &'static str,
+    two_person_above: f64,
 }
 
 /// A running gateway.
@@ -66,6 +69,13 @@ impl Builder {
         self
     }
 
+    /// The registry is what this section says.
+    #[must_use]
+    pub fn registry(mut self, section: &str) -> Self {
+        section.clone_into(&mut self.registry);
+        self
+    }
+
     /// The registry lives inside this gateway.
     #[must_use]
     pub fn embedded(mut self) -> Self {
@@ -87,6 +97,13 @@ impl Builder {
         self
     }
 
+    /// One person moves this part of a region's calls; by default everything here.
+    #[must_use]
+    pub fn two_person_above(mut self, part: f64) -> Self {
+        self.two_person_above = part;
+        self
+    }
+
     /// Calls of nobody are refused; by default they are taken here.
     #[must_use]
     pub fn no_anonymous(mut self) -> Self {
@@ -99,6 +116,13 @@ impl Builder {
     pub fn toml(mut self, tables: &str) -> Self {
         self.tables.push_str(tables);
         self.tables.push('\n');
+        self
+    }
+
+    /// It is asked with this certificate, over TLS.
+    #[must_use]
+    pub fn operated_by(mut self, operator: Identity) -> Self {
+        self.operator = Some(operator);
         self
     }
 
@@ -128,8 +152,15 @@ impl Builder {
         let (config, addresses) = (dir.join("gateway.toml"), dir.join("addresses.json"));
         let [data, control, admin] = listen;
         let text = format!(
-            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n[apps]\nanonymous = {:?}\n{}{}",
-            self.id, self.workers, self.top, self.ramp_s, self.anonymous, self.registry, self.tables,
+            "id = {:?}\nstate_dir = \"state\"\nlisten = \"{data}\"\ncontrol = \"{control}\"\nadmin = \"{admin}\"\nworkers = {}\n{}[health]\nramp_s = {}\n[shifts]\ntwo_person_above = {:?}\n[apps]\nanonymous = {:?}\n{}{}",
+            self.id,
+            self.workers,
+            self.top,
+            self.ramp_s,
+            self.two_person_above,
+            self.anonymous,
+            self.registry,
+            self.tables,
         );
         fs::write(&config, text)?;
         let _ = fs::remove_file(&addresses);
@@ -162,7 +193,9 @@ impl Gateway {
             ramp_s: 0,
             top: String::new(),
             tables: String::new(),
+            operator: None,
             anonymous: "allow",
+            two_person_above: 1.0,
         }
     }
 
@@ -203,7 +236,14 @@ impl Gateway {
     /// # Errors
     /// When the control port does not answer.
     pub async fn operator(&self) -> anyhow::Result<OperatorServiceClient<Channel>> {
-        Ok(OperatorServiceClient::new(client::channel(self.control).await?))
+        let channel = match &self.builder.operator {
+            None => client::channel(self.control).await?,
+            Some(own) => {
+                let endpoint = Endpoint::from_shared(format!("http://{}", self.control))?;
+                suiyue_node::identity::connect(own, endpoint).await?
+            }
+        };
+        Ok(OperatorServiceClient::new(channel))
     }
 
     /// All nodes as this gateway sees them.
@@ -325,6 +365,14 @@ impl Gateway {
             let route = self.operator().await?.explain_route(asked).await?.into_inner();
             let planned = route.candidates.iter().any(|c| c.node == name && !c.excluded && c.health > 0.0);
             ensure!(planned, "{:?}", route.candidates);
+            // And every worker takes it over when its turn comes.
+            let plan = route.table.context("an answer names its table")?.plan;
+            let (_, metrics) = self.admin("/metrics").await?;
+            let workers = metrics.lines().filter_map(|line| line.strip_prefix("suiyue_worker_plan{"));
+            let plans: Vec<f64> = workers
+                .map(|line| line.split(' ').nth(1).context("a number")?.parse().context("a number"))
+                .collect::<anyhow::Result<_>>()?;
+            ensure!(!plans.is_empty() && plans.iter().all(|at| *at >= plan as f64), "{plan} {plans:?}");
             Ok(())
         })
         .await

@@ -24,6 +24,7 @@ pub mod old_system;
 pub mod process;
 pub mod programs;
 pub mod table;
+pub mod trust;
 pub mod watch;
 
 /// Regions that the tests use.

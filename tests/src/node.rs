@@ -54,6 +54,7 @@ pub struct Builder {
     tables: Option<String>,
     data_dir: Option<PathBuf>,
     namespace: Option<Arc<Namespace>>,
+    identity: String,
 }
 
 /// A running node.
@@ -92,7 +93,15 @@ impl Builder {
             tables: None,
             data_dir: None,
             namespace: None,
+            identity: String::new(),
         }
+    }
+
+    /// The code system has this `[identity]`, and joins by it alone.
+    #[must_use]
+    pub fn identity(mut self, section: &str) -> Self {
+        section.clone_into(&mut self.identity);
+        self
     }
 
     /// It answers for these regions too.
@@ -213,8 +222,12 @@ impl Builder {
         }
         if !self.gateways.is_empty() {
             let gateways: Vec<_> = self.gateways.iter().map(ToString::to_string).collect();
-            let _ = write!(text, "[join]\ngateways = {gateways:?}\ntoken = {token:?}\n");
+            let _ = writeln!(text, "[join]\ngateways = {gateways:?}");
+            if self.identity.is_empty() {
+                let _ = writeln!(text, "token = {token:?}");
+            }
         }
+        text.push_str(&self.identity);
         let config = dir.join("node.toml");
         fs::write(&config, text)?;
         let mut command = Command::new(programs::suiyue());
@@ -234,6 +247,9 @@ impl Builder {
             .args(["--region", &self.region.to_string(), "--delay-ms", &self.delay_ms.to_string()])
             .args(["--listen", &self.listen.to_string(), "--journal"])
             .arg(journal(dir));
+        if let Some(rps) = self.rps_max {
+            command.args(["--rps-max", &rps.to_string()]);
+        }
         for scope in &self.scopes {
             command.args(["--scope", &scope.to_string()]);
         }

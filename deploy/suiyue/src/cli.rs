@@ -9,29 +9,40 @@ mod node;
 mod region;
 mod registry;
 mod route;
+mod shift;
+pub mod trust;
 mod value;
+mod watch;
 
 pub use app::{Account, AddApp, App, Audit};
 pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
 pub use registry::Registry;
 pub use route::{Route, WhatIf};
+pub use shift::{
+    ApplyShift, ApproveShift, CancelShift, ChangeShift, Completions, OnBreach, PlanShift, Shift,
+};
 pub use value::{Address, Subject};
+pub use watch::{By, Status, Top};
 
 use crate::{exit::Usage, load::mix::Mix, verbs::output::Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use suiyue_proto::region::Code;
+use suiyue_proto::{identity::Files, region::Code};
 
 const EXAMPLES: &str = "\
 Examples:
   suiyue demo                                      a whole federation, nothing to install
   suiyue gateway --config gateway.toml             a gateway
   suiyue node --config node.toml                   a node
+  suiyue status                                    what is wrong, since when, what is done about it
+  suiyue top                                       regions, nodes, shares, calls, p99, errors, live
   suiyue node list                                 who is there, and how healthy
   suiyue node verify 127.0.0.1:9101 --region 440100
                                                    does it keep the contract?
   suiyue route explain --region 440100 --class scan
+  suiyue status                                    what is wrong, worst first
+  suiyue shift plan --region 440100 --from suikang --to yuekang --percent 30
   suiyue region describe 440100                    its policy, its nodes, where calls go
   suiyue app list                                  which apps may call what
   suiyue audit tail                                who changed what, and why
@@ -44,6 +55,7 @@ Exit codes: 0 done; 1 failed; 2 wrong command line, configuration or file; 3 ref
 
 /// Flags that every command takes stand apart from its own.
 const LOGGING: &str = "Log";
+const IDENTITY: &str = "Certificate, to ask a gateway whose control port wants one";
 
 /// A federated, multi-region code gateway, its nodes, and what to ask and try on them.
 #[derive(Debug, Parser)]
@@ -55,9 +67,40 @@ pub struct Cli {
     /// Which log lines appear: a level, or levels by module as in `warn,suiyue_gateway=debug`.
     #[arg(long, global = true, help_heading = LOGGING, env = "SUIYUE_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
+    /// Who asks.
+    #[command(flatten)]
+    pub identity: Identity,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Who an operator is, as files in PEM.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Identity {
+    /// Your certificate.
+    #[arg(long, global = true, help_heading = IDENTITY, env = "SUIYUE_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, which only you may be able to read.
+    #[arg(long, global = true, help_heading = IDENTITY, env = "SUIYUE_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Certificates of the authorities that vouch for gateways.
+    #[arg(long, global = true, help_heading = IDENTITY, env = "SUIYUE_TRUST", value_name = "FILE")]
+    pub trust: Option<PathBuf>,
+}
+
+impl Identity {
+    /// The files; `None`: none is given.
+    ///
+    /// # Errors
+    /// Some are given and some are not.
+    pub fn files(self) -> Result<Option<Files>, Usage> {
+        match (self.cert, self.key, self.trust) {
+            (None, None, None) => Ok(None),
+            (Some(cert), Some(key), Some(trust)) => Ok(Some(Files { cert, key, trust })),
+            _ => Err(Usage("--cert, --key and --trust come together".to_owned())),
+        }
+    }
 }
 
 /// How log lines look.
@@ -77,6 +120,10 @@ pub enum Command {
     Gateway(Gateway),
     /// Run a node, check one, say what is wanted of it, list nodes, or make a population.
     Node(Node),
+    /// Say what is wrong, since when, and what is being done about it; worst first.
+    Status(Status),
+    /// Watch regions and nodes: shares, calls, utilization, p99, errors.
+    Top(Top),
     /// List regions, describe one, or set its policy.
     #[command(subcommand)]
     Region(Region),
@@ -86,6 +133,9 @@ pub enum Command {
     /// Ask where calls go.
     #[command(subcommand)]
     Route(Route),
+    /// Move a part of a node's calls to others, for a time, under guards.
+    #[command(subcommand)]
+    Shift(Shift),
     /// Register apps, and say what each may call.
     #[command(subcommand)]
     App(App),
@@ -95,10 +145,15 @@ pub enum Command {
     /// Show or verify one code.
     #[command(subcommand)]
     Code(CodeVerb),
+    /// Make a federation's anchor and authorities, and issue, show, publish and revoke.
+    #[command(subcommand)]
+    Trust(trust::Trust),
     /// Call a gateway at a constant rate and say how it went.
     Load(Load),
     /// Start a whole federation here and watch it survive the loss of either system.
     Demo(Demo),
+    /// Print what completes this program's command line in a shell.
+    Completions(Completions),
 }
 
 /// `suiyue gateway`.

@@ -3,7 +3,9 @@
 use clap::Parser as _;
 use std::{future::Future, process::ExitCode};
 use suiyue::{
-    cli::{Cli, CodeVerb, Command, Demo, Load, Node, NodeVerb, Region, Registry, Route},
+    cli::{
+        Account, Cli, CodeVerb, Command, Demo, Load, Node, NodeVerb, Region, Registry, Route, trust::Trust,
+    },
     demo,
     exit::{self, Exit},
     serve,
@@ -28,19 +30,31 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     serve::logging::install(cli.log_format, &cli.log)?;
+    if let Some(files) = cli.identity.files()? {
+        verbs::operator::introduce(files)?;
+    }
     match cli.command {
         Command::Gateway(flags) => serve::gateway::run(&flags).map(done),
         Command::Node(Node { verb: None, run }) => serve::node::run(&run).map(done),
         Command::Node(Node { verb: Some(verb), .. }) => node(verb),
+        Command::Status(flags) => here(verbs::status::status(&flags.ask.gateways(), flags.ask.output)),
+        Command::Top(flags) => here(verbs::top::run(&flags)),
         Command::Region(verb) => region(verb),
         Command::Registry(verb) => registry(verb),
         Command::Route(Route::Explain { ask, region, class, subject, plan, what_if }) => {
             let question = route::Question { region, class, subject, plan, what_if };
             here(route::explain(&ask.gateways(), &question, ask.output)).map(done)
         }
+        Command::Shift(verb) => here(verbs::shifts::run(&verb)).map(done),
+        Command::Completions(flags) => {
+            let command = &mut <Cli as clap::CommandFactory>::command();
+            clap_complete::generate(flags.shell, command, "suiyue", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
         Command::App(verb) => here(apps::run(&verb)).map(done),
         Command::Audit(verb) => here(audit::run(&verb)).map(done),
         Command::Code(verb) => code(verb),
+        Command::Trust(verb) => trust(&verb),
         Command::Load(flags) => load(&flags),
         Command::Demo(flags) => play(&flags),
     }
@@ -79,13 +93,15 @@ fn registry(verb: Registry) -> anyhow::Result<Exit> {
         Registry::Status { ask } => here(registry::status::status(&ask.gateways(), ask.output)),
         Registry::Dump { ask } => here(registry::dump(&ask.gateways(), ask.output)).map(done),
         Registry::Diff { ask } => here(registry::diff::diff(&ask.gateways(), ask.output)),
-        Registry::Freeze { ask, off, reason, dry_run } => {
+        Registry::Freeze { ask, off, reason, actor, dry_run } => {
+            let account = Account { reason: reason.clone(), actor };
             let order = FreezeRegistryRequest { off, reason: reason.unwrap_or_default(), dry_run };
-            here(registry::orders::freeze(&ask.gateways(), order, ask.output)).map(done)
+            here(registry::orders::freeze(&ask, &account, order)).map(done)
         }
-        Registry::Accept { ask, reason, dry_run } => {
+        Registry::Accept { ask, reason, actor, dry_run } => {
+            let account = Account { reason: Some(reason.clone()), actor };
             let order = AcceptRegistryRequest { reason, dry_run };
-            here(registry::orders::accept(&ask.gateways(), order, ask.output)).map(done)
+            here(registry::orders::accept(&ask, &account, order)).map(done)
         }
     }
 }
@@ -104,6 +120,17 @@ fn code(verb: CodeVerb) -> anyhow::Result<Exit> {
             here(code::verify(&server, &code, region, output))
         }
     }
+}
+
+fn trust(verb: &Trust) -> anyhow::Result<Exit> {
+    match verb {
+        Trust::Init(flags) => verbs::trust::init(flags),
+        Trust::Issue(flags) => verbs::trust::issue(flags),
+        Trust::Show(flags) => verbs::trust::show(flags),
+        Trust::Revoke(flags) => verbs::trust::revoke(flags),
+        Trust::Publish(flags) => here(verbs::trust::publish(flags)),
+    }
+    .map(done)
 }
 
 fn load(flags: &Load) -> anyhow::Result<Exit> {

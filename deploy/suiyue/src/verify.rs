@@ -45,7 +45,7 @@ pub struct Unreachable {
 /// # Errors
 /// [`Unreachable`]; whatever a node answers is a point.
 pub async fn verify(trial: &Trial) -> Result<Report, Unreachable> {
-    let asker = Asker::reach(&trial.address).await?;
+    let asker = Asker::reach(&trial.address, trial.own.as_ref()).await?;
     let mut report = Report::new(&trial.address);
     let ready = serving::check(&asker, trial, &mut report).await;
     let mut shown = Vec::<Shown>::new();

@@ -51,7 +51,10 @@ pub(super) async fn join(
     let (registry, source): (Arc<dyn Registry>, Source) = match config.registry.kind {
         Kind::None => return Ok(None),
         Kind::Embedded => (Arc::new(Embedded::new()), Source::Embedded),
-        Kind::Etcd => (Arc::new(Etcd::connect(&config.registry.endpoints).await?), Source::Etcd),
+        Kind::Etcd => (
+            Arc::new(Etcd::connect_with(&config.registry.endpoints, config.registry.tls.as_ref()).await?),
+            Source::Etcd,
+        ),
     };
     let prefix = config.registry.prefix.clone();
     let stop_following = CancellationToken::new();
@@ -62,7 +65,8 @@ pub(super) async fn join(
         base: config.table.clone(),
         source,
         copy: copies.as_ref().map(LastKnownGood::newest).transpose()?.flatten(),
-        peers: Peers::new(config.registry.peers.clone()),
+        trust: config.trust.clone(),
+        peers: Peers::new(config.registry.peers.clone(), config.trust.as_ref()),
     };
     let publish = move |table| drop(tables.send_replace(table));
     let (followed, following) = follow::follow(start, publish, stop_following.clone());
@@ -81,6 +85,7 @@ pub(super) async fn join(
         control_address: addresses.control.to_string(),
         admin_address: addresses.admin.to_string(),
         tokens: config.join.clone(),
+        trust: config.trust.clone(),
         lease_ttl: LEASE,
         heartbeat: HEARTBEAT,
     };

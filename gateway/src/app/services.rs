@@ -1,7 +1,8 @@
 //! Which tonic services run where?
 //!
 //! The data port answers health, reflection and `ListRegions` itself (see [`crate::proxy::local`]); the
-//! control port serves the registrar and the operator API, loopback only until certificates come.
+//! control port serves the registrar and the operator API: to whoever has a certificate of the federation,
+//! or without certificates on loopback.
 
 use super::federation::Joined;
 use crate::{
@@ -9,7 +10,11 @@ use crate::{
     config::Config,
     console::{Console, door::Doors},
     control::Snapshots,
-    operator::{Operator, access},
+    identity::{
+        Trust,
+        port::{self, Arrival},
+    },
+    operator::{Operator, Shifts, access},
     proxy::local::Services,
     registrar::Registrar,
     registry::peers::Answering,
@@ -18,10 +23,15 @@ use crate::{
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
+    shift_service_server::ShiftServiceServer,
 };
 use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::server::TcpIncoming};
+use tonic::{
+    Request, Status,
+    service::{InterceptorLayer, Routes},
+};
 
 /// Bytes of a message that the gateway reads itself on the data port: names, hardly more.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -72,6 +82,7 @@ pub(super) fn operator(
 ) -> Operator {
     let registry = joined.map(|joined| joined.registry.clone());
     let prefix = config.registry.prefix.clone();
+    let holds = snapshots.holds.clone();
     Operator {
         gateway: config.id.clone(),
         snapshots,
@@ -79,10 +90,13 @@ pub(super) fn operator(
         audit: registry.clone().map(|registry| Audit::new(registry, prefix.clone(), &config.id)),
         registry,
         prefix,
+        trust: config.trust.clone(),
         subjects: config.subjects,
         metrics,
         anonymous: config.anonymous.clone(),
         doors: Arc::new(Doors::new(config.console, admin)),
+        holds,
+        two_person_above: config.two_person_above,
     }
 }
 
@@ -105,20 +119,36 @@ pub(super) fn control(
     let peers =
         operator.followed.clone().map(|followed| Answering::service(followed, operator.prefix.clone()));
     let audit = operator.audit.clone();
+    let shifts = ShiftServiceServer::new(Shifts(operator.clone()));
+    let shifts = access::guard(shifts, audit.clone(), unproven);
     let routes = Routes::new(access::guard(OperatorServiceServer::new(operator), audit, unproven));
-    let routes = peers.into_iter().fold(routes, Routes::add_service);
+    let routes = peers.into_iter().fold(routes.add_service(shifts), Routes::add_service);
     let routes = registrar.into_iter().fold(routes, Routes::add_service);
     reflection(routes)
 }
 
+/// Every request carries who is on the other side, if that is known: `Peer` in its extensions.
+fn introduce(mut request: Request<()>) -> Result<Request<()>, Status> {
+    let arrival = request.extensions().get::<Arrival>();
+    if let Some(peer) = arrival.and_then(|arrival| arrival.peer.clone()) {
+        request.extensions_mut().insert(peer);
+    }
+    Ok(request)
+}
+
 /// Serves the control port until `shutdown`.
-pub(super) async fn serve(listener: TcpListener, routes: Routes, shutdown: CancellationToken) {
-    // Set here: the builder's own `tcp_nodelay` does not reach connections that are handed in.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    trust: Option<Trust>,
+    shutdown: CancellationToken,
+) {
+    let incoming = ReceiverStream::new(port::accept(listener, trust));
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(100)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .layer(InterceptorLayer::new(introduce))
         .add_routes(routes)
         .serve_with_incoming(incoming);
     // Streams do not hold up the end: nodes were told to move when the drain began.

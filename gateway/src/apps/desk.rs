@@ -19,6 +19,7 @@ use super::{
     quota::{InFlight, Rate},
     token::{Hash, bearer},
 };
+use crate::clock::unix_ms;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use foldhash::quality::RandomState;
 use std::{
@@ -27,7 +28,7 @@ use std::{
     hash::BuildHasher as _,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 use suiyue_proto::{method::Method, reason::Reason, region::Code};
 
@@ -200,10 +201,7 @@ impl Desk {
 
 /// A token that ends is good until then. The clock is read for such tokens only.
 fn is_good(until_ms: Option<i64>) -> bool {
-    until_ms.is_none_or(|until| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(now.as_millis()).is_ok_and(|now| now < until)
-    })
+    until_ms.is_none_or(|until| unix_ms() < until)
 }
 
 impl Pass {

@@ -60,6 +60,18 @@ impl Deed {
         Self::new(Actor::local(LOCAL), method, String::new())
     }
 
+    /// The same attempt for this reason, where it has none yet.
+    #[must_use]
+    pub fn because(&self, reason: &str) -> Self {
+        let reason = if self.reason.trim().is_empty() { reason } else { &self.reason };
+        Self {
+            actor: self.actor.clone(),
+            method: self.method,
+            reason: reason.to_owned(),
+            rehearsed: AtomicBool::new(self.is_rehearsed()),
+        }
+    }
+
     /// The attempt is a dry run: whatever becomes of it is not for the audit.
     pub fn rehearse(&self) {
         self.rehearsed.store(true, Relaxed);

@@ -189,7 +189,7 @@ impl Keeper {
     }
 
     async fn remember(&mut self, head: Head) -> Result<(), Error> {
-        let seen_ms = super::now_ms();
+        let seen_ms = crate::clock::unix_ms();
         let mut on_disk = false;
         if let Some(path) = self.file.clone() {
             let text = encode(&head, seen_ms);

@@ -24,11 +24,14 @@ pub struct File {
     pub(super) node: Vec<Node>,
     pub(super) method: Vec<Method>,
     pub(super) tls: Option<Tls>,
+    pub(super) identity: Option<Identity>,
+    pub(super) trust: Option<Trust>,
     pub(super) limits: Limits,
     pub(super) health: Health,
     pub(super) telemetry: Telemetry,
     pub(super) apps: Apps,
     pub(super) console: Console,
+    pub(super) shifts: Shifts,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +39,12 @@ pub struct File {
 pub(super) struct Console {
     pub(super) token_s: Option<Spanned<u32>>,
     pub(super) session_s: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Shifts {
+    pub(super) two_person_above: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,6 +75,9 @@ pub(super) struct Registry {
     pub(super) kind: Option<Kind>,
     pub(super) endpoints: Vec<String>,
     pub(super) prefix: Option<Spanned<String>>,
+    pub(super) ca: Option<Spanned<PathBuf>>,
+    pub(super) cert: Option<Spanned<PathBuf>>,
+    pub(super) key: Option<Spanned<PathBuf>>,
     pub(super) peers: Vec<Spanned<String>>,
 }
 
@@ -100,6 +112,7 @@ pub(super) struct Node {
     #[serde(default)]
     pub(super) health: Check,
     pub(super) rps_max: Option<u32>,
+    pub(super) tls: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -147,6 +160,21 @@ pub(super) enum Shape {
     ClientStream,
     ServerStream,
     Bidi,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    pub(super) cert: Spanned<PathBuf>,
+    pub(super) key: Spanned<PathBuf>,
+    pub(super) trust: Spanned<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trust {
+    pub(super) federation: Spanned<String>,
+    pub(super) anchor: Spanned<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,7 @@
 //! Which nodes, methods, tokens and certificates does the file name?
 
 use super::{Error, File, Source, file, routing};
+use crate::identity::{SpiffeId, Trust, public::Public};
 use crate::registry::keys::is_name;
 use crate::table::{CEILINGS, Endpoint, Intent, Node, Role, Table};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -46,7 +47,7 @@ fn region(source: &Source<'_>, given: &Spanned<u32>, field: &str) -> Result<Code
 }
 
 /// The static part of the table.
-pub(super) fn table(source: &Source<'_>, file: &File) -> Result<Table, Error> {
+pub(super) fn table(source: &Source<'_>, file: &File, trust: Option<&Trust>) -> Result<Table, Error> {
     let mut table = Table::default();
     for own in method::own() {
         table.methods.insert(own.path.as_str().into(), Arc::new(own));
@@ -56,7 +57,7 @@ pub(super) fn table(source: &Source<'_>, file: &File) -> Result<Table, Error> {
         table.methods.insert(method.path.as_str().into(), Arc::new(method));
     }
     for given in &file.node {
-        let node = node(source, given)?;
+        let node = node(source, given, trust)?;
         if table.nodes.insert(node.name.clone(), Arc::new(node)).is_some() {
             let problem =
                 format!("{:?} stands twice: names are unique in the federation", given.name.get_ref());
@@ -66,7 +67,7 @@ pub(super) fn table(source: &Source<'_>, file: &File) -> Result<Table, Error> {
     Ok(table)
 }
 
-fn node(source: &Source<'_>, given: &file::Node) -> Result<Node, Error> {
+fn node(source: &Source<'_>, given: &file::Node, trust: Option<&Trust>) -> Result<Node, Error> {
     let name = given.name.get_ref();
     if !is_name(name) {
         let problem = format!("{name:?} is no name: use 1 to 63 of a-z, 0-9 and '-'");
@@ -85,6 +86,14 @@ fn node(source: &Source<'_>, given: &file::Node) -> Result<Node, Error> {
         let problem = "a node needs at least one address: [\"HOST:PORT\"]";
         return Err(source.invalid(&given.addresses.span(), "node.addresses", problem));
     }
+    let identity = match (given.tls.as_ref().filter(|tls| *tls.get_ref()), trust) {
+        (None, _) => None,
+        (Some(_), Some(trust)) => Some(Arc::new(SpiffeId::node(&trust.federation(), region, name))),
+        (Some(tls), None) => {
+            let problem = "both sides show certificates: add [identity] with cert, key and trust";
+            return Err(source.invalid(&tls.span(), "node.tls", problem));
+        }
+    };
     let endpoints = addresses.iter().enumerate().map(|(i, address)| {
         let valid = address
             .rsplit_once(':')
@@ -101,6 +110,7 @@ fn node(source: &Source<'_>, given: &file::Node) -> Result<Node, Error> {
             ready: scopes.iter().map(|&code| (code, 0)).collect(),
             draining: false,
             check: given.health,
+            identity: identity.clone(),
         })
     });
     Ok(Node {
@@ -170,13 +180,25 @@ fn foreign_method(source: &Source<'_>, given: &file::Method) -> Result<Method, E
     })
 }
 
+/// TLS of the data port: what is shown, and to whom.
+#[derive(Clone)]
+pub struct DataTls {
+    /// For the listener.
+    pub config: Arc<rustls::ServerConfig>,
+    /// The certificate, to be followed.
+    pub certificate: Arc<Public>,
+}
+
 /// TLS 1.3 and 1.2 towards apps, HTTP/2 only; client certificates where a CA is named.
-pub(super) fn tls(source: &Source<'_>, file: &File) -> Result<Option<Arc<rustls::ServerConfig>>, Error> {
+pub(super) fn tls(source: &Source<'_>, file: &File) -> Result<Option<DataTls>, Error> {
     let Some(given) = &file.tls else { return Ok(None) };
-    let certs = certificates(source, &given.cert, "tls.cert")?;
+    certificates(source, &given.cert, "tls.cert")?;
     let key = read(source, &given.key, "tls.key")?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+    PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|e| source.invalid(&given.key.span(), "tls.key", format!("no private key in PEM: {e}")))?;
+    let certificate = Public::open(given.cert.get_ref().into(), given.key.get_ref().into());
+    let certificate =
+        Arc::new(certificate.map_err(|why| source.invalid(&given.cert.span(), "tls.cert", why))?);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -195,11 +217,14 @@ pub(super) fn tls(source: &Source<'_>, file: &File) -> Result<Option<Arc<rustls:
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder
-        .with_single_cert(certs, key)
-        .map_err(|e| source.invalid(&given.cert.span(), "tls.cert", e.to_string()))?;
+    let mut config = builder.with_cert_resolver(certificate.clone());
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Some(Arc::new(config)))
+    if given.client_ca.is_some() {
+        // A resumed session shows no certificate: one that has expired since would go on to count.
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(Some(DataTls { config: Arc::new(config), certificate }))
 }
 
 fn certificates(

@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::trust::tests::Realm;
 
 fn parse(text: &str) -> Result<Config, Error> {
     Config::parse(Path::new("gateway.toml"), text, &Overrides::default())
@@ -105,6 +106,16 @@ fn a_wrong_field_is_named_with_its_line() {
 }
 
 #[test]
+fn how_much_one_person_moves_is_a_part() {
+    assert_eq!(parse("").unwrap().two_person_above, 0.2);
+    assert_eq!(parse("[shifts]\ntwo_person_above = 1.0").unwrap().two_person_above, 1.0);
+    for bad in ["1.1", "-0.1", "nan"] {
+        let text = format!("[shifts]\ntwo_person_above = {bad}");
+        refused(&text, &["gateway.toml:2", "shifts.two_person_above"]);
+    }
+}
+
+#[test]
 fn nobody_calls_anonymously_where_apps_can_be_registered() {
     let takes = |text: &str, path: &str| parse(text).unwrap().anonymous.takes(path);
     let (verify, show) = ("/suiyue.v1.CodeService/VerifyCode", "/suiyue.v1.CodeService/ShowCode");
@@ -142,6 +153,59 @@ fn overrides_win_over_the_file() {
     assert_eq!((config.listen.port(), config.workers), (1, 3));
     assert_eq!(config.registry.kind, Kind::Etcd);
     assert_eq!(config.registry.endpoints, ["http://127.0.0.1:2379"]);
+}
+
+#[test]
+fn with_an_identity_the_control_port_may_leave_loopback() {
+    let realm = Realm::new();
+    let anchor = realm.anchor.public();
+    let section = realm.section("spiffe://lingnan/gateway/gw-1");
+    let trust = format!("[trust]\nfederation = \"lingnan\"\nanchor = \"{anchor}\"\n");
+    let config = parse(&format!("control = \"0.0.0.0:1\"\n{section}{trust}")).unwrap();
+    assert_eq!((config.id.as_str(), config.control.to_string().as_str()), ("gw-1", "0.0.0.0:1"));
+    assert_eq!(config.trust.unwrap().root().unwrap().federation, "lingnan");
+    refused(&format!("id = \"gw-2\"\n{section}"), &["gateway.toml:1", "id", "gw-1"]);
+    refused(&trust, &["gateway.toml:3", "trust", "[identity]"]);
+    refused(&format!("{section}[trust]\nfederation = \"other\"\nanchor = \"{anchor}\""), &["lingnan"]);
+    refused(&format!("{section}[trust]\nfederation = \"lingnan\"\nanchor = \"00\""), &["64 hexadecimal"]);
+    refused(&format!("{section}ca = \"x\""), &["ca", "cert"]);
+    let node = realm.section("spiffe://lingnan/region/440100/node/suikang");
+    refused(&node, &["gateway.toml:2", "identity.cert", "no gateway"]);
+    realm.expose();
+    refused(&section, &["gateway.toml:2", "identity", "chmod 600"]);
+}
+
+#[test]
+fn a_static_node_over_tls_is_the_one_of_its_name() {
+    let realm = Realm::new();
+    let node =
+        |tls| format!("[[node]]\nname = \"suikang\"\nregion = 440100\naddresses = [\"a:1\"]\ntls = {tls}\n");
+    let section = realm.section("spiffe://lingnan/gateway/gw-1");
+    let identity = |tls: bool| {
+        let config = parse(&format!("{}{section}", node(tls))).unwrap();
+        config.table.nodes["suikang"].endpoints[0].identity.as_ref().map(ToString::to_string)
+    };
+    assert_eq!(identity(true).as_deref(), Some("spiffe://lingnan/region/440100/node/suikang"));
+    assert_eq!(identity(false), None);
+    assert!(parse(&node(false)).is_ok());
+    refused(&node(true), &["gateway.toml:5", "node.tls", "[identity]"]);
+}
+
+#[test]
+fn tls_towards_etcd_comes_whole() {
+    let realm = Realm::new();
+    let [cert, key, ca] = realm.paths("spiffe://lingnan/gateway/gw-1");
+    let etcd =
+        |rest: &str| format!("[registry]\nkind = \"etcd\"\nendpoints = [\"a:2379\", \"http://b:1\"]\n{rest}");
+    let config = parse(&etcd(&format!("ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}"))).unwrap();
+    assert_eq!(config.registry.endpoints, ["https://a:2379", "http://b:1"]);
+    assert!(config.registry.tls.is_some_and(|tls| tls.client.is_some()));
+    refused(&etcd(&format!("cert = {cert:?}")), &["gateway.toml:4", "ca"]);
+    refused(&etcd(&format!("ca = {ca:?}\ncert = {cert:?}")), &["gateway.toml:5", "together"]);
+    refused(&etcd("ca = \"/nonexistent\""), &["gateway.toml:4", "registry.ca", "/nonexistent"]);
+    realm.expose();
+    let all = etcd(&format!("ca = {ca:?}\ncert = {cert:?}\nkey = {key:?}"));
+    refused(&all, &["gateway.toml:6", "registry.key", "chmod 600"]);
 }
 
 #[test]

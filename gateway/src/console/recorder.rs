@@ -139,7 +139,7 @@ mod tests {
     fn points_are_rates_of_ten_seconds_and_ten_minutes_are_kept() {
         let (start, mut tracks) = (Instant::now(), Tracks::default());
         let pair = || (440_100, Arc::<str>::from("city"));
-        let taken = |calls| Taken { calls, failed: calls / 10, ..Taken::default() };
+        let taken = |calls: u64| Taken::told(calls, calls / 10, &[]);
         let mut at = start;
         for look in 1..=400_u64 {
             at += LOOK;

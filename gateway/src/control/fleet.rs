@@ -17,6 +17,7 @@ use crate::{
         ramp::Ramp,
         record::{Around, Record, Stand},
     },
+    identity::{SpiffeId, Trust, dial::Dialer},
     plan::{MIN_RAMP, NodeSignal},
     retry::budget::Budget,
     snapshot,
@@ -52,6 +53,7 @@ pub(super) struct Fleet {
     begun: bool,
     ramp: Ramp,
     use_of: BTreeMap<Arc<str>, Rate>,
+    trust: Option<Trust>,
 }
 
 struct Tracked {
@@ -80,7 +82,13 @@ impl Fleet {
             begun: false,
             ramp: Ramp::endpoint(ramp),
             use_of: BTreeMap::new(),
+            trust: None,
         }
+    }
+
+    /// Endpoints that have a certificate are called over TLS.
+    pub(super) fn trusting(self, trust: Option<Trust>) -> Self {
+        Self { trust, ..self }
     }
 
     /// Told when a worker or a checker has something to say.
@@ -130,7 +138,10 @@ impl Fleet {
         });
         self.slots[slot] = true;
         let changed = self.changed.clone();
-        let vitals = Arc::new(Vitals::new(slot, node.name.clone(), endpoint.clone(), changed, self.workers));
+        let vitals = Vitals::new(slot, node.name.clone(), endpoint.clone(), changed, self.workers);
+        let dialer = self.trust.as_ref().zip(endpoint.identity.as_ref());
+        let dialer = dialer.map(|(trust, id)| Dialer::new(trust, SpiffeId::clone(id)));
+        let vitals = Arc::new(vitals.reached_by(dialer));
         let checker = tokio::spawn(check::watch(vitals.clone(), node.region));
         let record = Record::new(endpoint.check != Check::Grpc, Instant::now());
         Tracked { vitals, record, stand: None, checker }

@@ -10,7 +10,11 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use rand::Rng as _;
 use std::{sync::Arc, time::Duration};
 use suiyue_proto::region::Code;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 
 /// Time between checks of an endpoint in rotation; ± 10 %.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -180,7 +184,7 @@ async fn check(vitals: &Vitals, region: Code, line: &mut Line) -> Verdict {
     }
     let mut sender = match line.0.take() {
         Some(sender) => sender,
-        None => match connect(&vitals.endpoint.address).await {
+        None => match connect(vitals).await {
             Ok(sender) => sender,
             Err(verdict) => return verdict,
         },
@@ -199,17 +203,31 @@ async fn check(vitals: &Vitals, region: Code, line: &mut Line) -> Verdict {
     }
 }
 
-async fn connect(address: &str) -> Result<h2::client::SendRequest<Bytes>, Verdict> {
-    let socket = TcpStream::connect(address).await.map_err(|_| Verdict::Refused)?;
+async fn connect(vitals: &Vitals) -> Result<h2::client::SendRequest<Bytes>, Verdict> {
+    let socket = TcpStream::connect(&*vitals.endpoint.address).await.map_err(|_| Verdict::Refused)?;
     socket.set_nodelay(true).map_err(|_| Verdict::Failing)?;
+    let Some(dialer) = &vitals.dialer else { return shake(socket, std::future::pending()).await };
+    let (socket, leaf) = dialer.secure(socket).await.map_err(|_| Verdict::Failing)?;
+    let trust = dialer.trust().clone();
+    // The next check opens another one, with the certificates of then.
+    shake(socket, async move { trust.ends(&leaf).await }).await
+}
+
+/// Begins HTTP/2; the connection lasts until the sender is dropped, or until `end`.
+async fn shake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    socket: S,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> Result<h2::client::SendRequest<Bytes>, Verdict> {
     let (sender, connection) = h2::client::Builder::new()
         .enable_push(false)
         .handshake(socket)
         .await
         .map_err(|_| Verdict::Failing)?;
-    // Ends when the sender is dropped.
     tokio::spawn(async move {
-        let _ = connection.await;
+        tokio::select! {
+            _ = connection => {}
+            () = end => {}
+        }
     });
     Ok(sender)
 }

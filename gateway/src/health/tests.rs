@@ -15,6 +15,7 @@ pub(crate) fn with_check(slot: usize, node: &str, check: table::Check) -> Arc<Vi
         ready: Vec::new(),
         draining: false,
         check,
+        identity: None,
     };
     Arc::new(Vitals::new(slot, node.into(), endpoint, Arc::default(), 2))
 }

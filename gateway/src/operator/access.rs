@@ -9,7 +9,7 @@
 //!                  └─► handler ── writes the change and its entry together
 //! ```
 //! The audit stands before the role, so that it sees what the role refuses. A method that is not in
-//! `RULES` is refused: a test compares them with the service.
+//! `RULES` is refused: a test compares them with the services.
 
 use crate::{
     apps::quota::{Bucket, Rate},
@@ -45,11 +45,13 @@ pub(super) enum Does {
 pub(super) const RULES: &[(&str, Role, Does)] = &[
     ("ListNodes", Role::Viewer, Does::Tells),
     ("ListRegions", Role::Viewer, Does::Tells),
+    ("ListTraffic", Role::Viewer, Does::Tells),
     ("DescribeRegion", Role::Viewer, Does::Tells),
     ("SetRegionPolicy", Role::Operator, Does::Changes),
     ("ExplainRoute", Role::Viewer, Does::Tells),
     ("DumpRegistry", Role::Viewer, Does::Tells),
     ("SetNodeIntent", Role::Operator, Does::Changes),
+    ("PublishTrust", Role::Operator, Does::Changes),
     ("ListApps", Role::Viewer, Does::Tells),
     ("SetApp", Role::Operator, Does::Changes),
     ("RotateApp", Role::Operator, Does::Changes),
@@ -61,6 +63,13 @@ pub(super) const RULES: &[(&str, Role, Does)] = &[
     ("ReadAudit", Role::Viewer, Does::Tells),
     ("RememberedAudit", Role::Viewer, Does::Tells),
     ("MintConsoleToken", Role::Viewer, Does::Tells),
+    ("PlanShift", Role::Viewer, Does::Tells),
+    ("ApplyShift", Role::Operator, Does::Changes),
+    // Whoever has a certificate needs the approver's; the handler sees to it.
+    ("ApproveShift", Role::Operator, Does::Changes),
+    ("ListShifts", Role::Viewer, Does::Tells),
+    ("ChangeShift", Role::Operator, Does::Changes),
+    ("GetLoad", Role::Viewer, Does::Tells),
 ];
 
 /// Refused attempts that are written down: one a second, ten at once. The others are counted.
@@ -125,9 +134,9 @@ struct Pace {
 }
 
 /// Puts the three in front of a service.
-pub fn guard<S>(inner: S, audit: Option<Audit>, unproven: Unproven) -> Identity<impl Guarded>
+pub fn guard<S>(inner: S, audit: Option<Audit>, unproven: Unproven) -> Identity<impl Guarded + NamedService>
 where
-    S: Guarded,
+    S: Guarded + NamedService,
 {
     let pace = Arc::new(Pace { start: Instant::now(), bucket: Bucket::default() });
     Identity { inner: Audited { inner: Authorized(inner), audit, pace }, unproven }
@@ -152,20 +161,38 @@ impl<S> Guarded for S where
 {
 }
 
-impl<S> NamedService for Identity<S> {
-    const NAME: &'static str = suiyue_proto::v1::operator_service_server::SERVICE_NAME;
+impl<S: NamedService> NamedService for Identity<S> {
+    const NAME: &'static str = S::NAME;
 }
 
+impl<S: NamedService> NamedService for Audited<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S: NamedService> NamedService for Authorized<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+/// What gateways ask each other: they look, and change nothing.
+const OF_GATEWAYS: &str = "/suiyue.v1.ShiftService/GetLoad";
+
 /// Who calls: a certificate's word, or that of somebody on this machine.
-fn identify(extensions: &Extensions, headers: &HeaderMap, unproven: Unproven) -> Result<Actor, Status> {
+fn identify(
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    path: &str,
+    unproven: Unproven,
+) -> Result<Actor, Status> {
     if unproven == Unproven::Inside {
         return extensions.get::<Actor>().cloned().ok_or_else(|| Reason::IdentityRequired.status());
     }
     if let Some(peer) = extensions.get::<Peer>() {
-        let Subject::Operator { role, name } = &peer.id().subject else {
-            return Err(Reason::IdentityRequired.status());
+        let (role, name) = match &peer.id().subject {
+            Subject::Operator { role, name } => (*role, name),
+            Subject::Gateway(name) if path == OF_GATEWAYS => (Role::Viewer, name),
+            _ => return Err(Reason::IdentityRequired.status()),
         };
-        return Ok(Actor { name: name.clone(), role: *role, authenticated: true });
+        return Ok(Actor { name: name.clone(), role, authenticated: true });
     }
     if unproven == Unproven::Refused {
         return Err(Reason::IdentityRequired.status());
@@ -192,7 +219,7 @@ impl<S: Guarded> Service<Request<Body>> for Identity<S> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
-        match identify(request.extensions(), request.headers(), self.unproven) {
+        match identify(request.extensions(), request.headers(), request.uri().path(), self.unproven) {
             Ok(actor) => {
                 request.extensions_mut().insert(actor);
                 Box::pin(self.inner.call(request))

@@ -15,6 +15,7 @@ use crate::{
         token::Hash,
     },
     audit::{Failure, What, actor::Deed},
+    clock::unix_ms,
     registry::{
         Entry, Error, Outcome, Txn,
         keys::{Key, is_name},
@@ -23,10 +24,7 @@ use crate::{
 };
 use bytes::Bytes;
 use prost::Message as _;
-use std::{
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::sync::atomic::Ordering::Relaxed;
 use suiyue_proto::{method::Class, reason::Reason, v1};
 use tonic::Status;
 
@@ -73,7 +71,7 @@ impl Operator {
 
     fn app(&self, name: &str, entry: &Entry, table: &Table) -> v1::AppInfo {
         let mut grant = v1::AppGrant::decode(entry.value.clone()).unwrap_or_default();
-        let now = now_ms();
+        let now = unix_ms();
         let fingerprint = |hash: &Bytes| {
             <[u8; 32]>::try_from(&hash[..]).map_or_else(|_| String::new(), |hash| Hash(hash).fingerprint())
         };
@@ -158,7 +156,7 @@ impl Operator {
             }
             let old = std::mem::replace(&mut grant.token_sha256, token_sha256);
             let keep = keep_old_s > 0 && !old.is_empty();
-            let until = now_ms().saturating_add(i64::from(keep_old_s) * 1000);
+            let until = unix_ms().saturating_add(i64::from(keep_old_s) * 1000);
             (grant.previous_token_sha256, grant.previous_until_unix_ms) =
                 if keep { (old, until) } else { (Bytes::new(), 0) };
             if grant.token_sha256.is_empty() {
@@ -338,9 +336,4 @@ pub(super) fn not_written(failure: &Failure) -> Status {
 fn away(error: &Error) -> Status {
     tracing::warn!(%error, "the registry cannot be read for an operator");
     Reason::RegistryUnavailable.status()
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -4,6 +4,7 @@
 
 use crate::{
     audit::Value,
+    identity::Leaf,
     registry::{
         Entry,
         keys::{Key, Part, Prefix},
@@ -38,7 +39,19 @@ fn decode(key: &Key, value: &[u8]) -> Result<String, String> {
     Ok(match key {
         Key::Region(_) => policy(&read(value)?),
         Key::App(_) => app(&read(value)?),
+        Key::Trust(_) => trust(&read(value)?)?,
         Key::Audit(_) | Key::AuditHead => "audit".to_owned(),
+        Key::Shift { .. } | Key::ShiftLog(_) => shift(&read(value)?),
+        Key::ShiftApproval(_) => {
+            let approval: v1::ShiftApproval = read(value)?;
+            format!(
+                "approval plan={} actor={} authenticated={} unix_ms={}",
+                hex(&approval.plan_hash),
+                approval.actor,
+                approval.authenticated,
+                approval.unix_ms
+            )
+        }
         Key::Gateway(_) => {
             let presence: v1::GatewayPresence = read(value)?;
             format!(
@@ -57,16 +70,18 @@ fn read<M: Message + Default>(value: &[u8]) -> Result<M, String> {
     M::decode(value).map_err(|e| e.to_string())
 }
 
-fn list(codes: impl Iterator<Item = String>) -> String {
-    codes.collect::<Vec<_>>().join(",")
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(",")
 }
 
 fn of_node(part: &Part, value: &[u8]) -> Result<String, String> {
     Ok(match part {
         Part::Spec => {
-            let manifest = read::<v1::NodeSpec>(value)?.manifest.unwrap_or_default();
+            let spec: v1::NodeSpec = read(value)?;
+            let signed = signer(&spec.chain);
+            let manifest = spec.manifest.unwrap_or_default();
             format!(
-                "spec role={} scopes={} rps_max={} descriptor_bytes={} serial={}",
+                "spec role={} scopes={} rps_max={} descriptor_bytes={} serial={}{signed}",
                 manifest.role().as_str_name(),
                 list(manifest.scopes.iter().map(u32::to_string)),
                 manifest.rps_max,
@@ -76,7 +91,11 @@ fn of_node(part: &Part, value: &[u8]) -> Result<String, String> {
         }
         Part::Keys => {
             let keys: v1::NodeKeys = read(value)?;
-            format!("keys {}", list(keys.keys.iter().map(|key| hex(&key.key_id))))
+            let declared = |record: &v1::SignedRecord| v1::KeyDeclaration::decode(record.payload.clone());
+            let signed = keys.signed.iter().filter_map(|record| Some(declared(record).ok()?.keys)).flatten();
+            let ids = keys.keys.iter().cloned().chain(signed).map(|key| hex(&key.key_id));
+            let by = keys.signed.first().map_or_else(String::new, |record| signer(&record.chain));
+            format!("keys {}{by}", list(ids))
         }
         Part::Intent => {
             let intent: v1::NodeIntent = read(value)?;
@@ -90,15 +109,37 @@ fn of_node(part: &Part, value: &[u8]) -> Result<String, String> {
             let live: v1::LiveEndpoint = read(value)?;
             let report = live.report.unwrap_or_default();
             format!(
-                "live address={} incarnation={:016x} ready={} draining={} gateway={}",
+                "live address={} incarnation={:016x} ready={} draining={} gateway={}{}",
                 live.address,
                 live.incarnation,
                 list(report.ready.iter().map(|ready| ready.region.to_string())),
                 report.draining,
-                live.gateway
+                live.gateway,
+                live.signed.map_or_else(String::new, |record| signer(&record.chain))
             )
         }
     })
+}
+
+/// What the anchor said of a province; whether it holds, the list of quarantined keys says.
+fn trust(record: &v1::SignedRecord) -> Result<String, String> {
+    let trust = v1::ProvinceTrust::decode(record.payload.clone()).map_err(|e| e.to_string())?;
+    Ok(format!(
+        "trust federation={} province={} serial={} prefixes={} authorities={} revoked={}",
+        trust.federation,
+        trust.province,
+        trust.serial,
+        trust.code_prefixes.join(","),
+        trust.authorities.len(),
+        [trust.revoked_ids, trust.revoked_serials].concat().join(",")
+    ))
+}
+
+/// Whose certificate stands beside a signature; nothing where there is none.
+fn signer(chain: &[bytes::Bytes]) -> String {
+    let Some(der) = chain.first() else { return String::new() };
+    Leaf::parse(der)
+        .map_or_else(|refused| format!(" signed_by=({refused})"), |leaf| format!(" signed_by={}", leaf.id))
 }
 
 fn intended(intent: &v1::NodeIntent) -> String {
@@ -111,8 +152,31 @@ fn intended(intent: &v1::NodeIntent) -> String {
     )
 }
 
-fn joined(words: impl Iterator<Item = String>) -> String {
-    words.collect::<Vec<_>>().join(",")
+fn shift(shift: &v1::Shift) -> String {
+    let order = shift.order.clone().unwrap_or_default();
+    let breach = shift.breach.as_ref().map(|b| format!("{}:{}:{}>{}", b.guard, b.node, b.value, b.limit));
+    format!(
+        "shift id={} region={} from={} to={} percent={} start={} expires={} held={} end={} breach={} \
+         actor={} approver={} replaces={} without={} forced={} mode={} reason={:?} incident={:?}",
+        shift.id,
+        order.region,
+        order.from,
+        list(order.to.iter().map(|to| format!("{}:{}", to.target, to.weight))),
+        order.percent,
+        shift.start_unix_ms,
+        shift.expires_unix_ms,
+        shift.held_unix_ms,
+        shift.end().as_str_name(),
+        breach.unwrap_or_default(),
+        shift.actor,
+        shift.approver,
+        shift.replaces,
+        shift.without.join(","),
+        shift.forced,
+        shift.mode().as_str_name(),
+        order.reason,
+        order.incident
+    )
 }
 
 /// A policy, in the order of its message.
@@ -122,9 +186,9 @@ fn policy(policy: &v1::RegionPolicy) -> String {
     let rules = policy.classes.iter().map(rule);
     format!(
         "policy peers={} weights={} classes={} two_person_above={} in_flight_max={}",
-        joined(peers),
-        joined(weights),
-        joined(rules),
+        list(peers),
+        list(weights),
+        list(rules),
         or_default(policy.two_person_above),
         or_default(policy.in_flight_max)
     )

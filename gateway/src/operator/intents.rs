@@ -17,6 +17,7 @@ mod step;
 
 use super::{
     Operator,
+    moving::{Asked, How, Judged},
     policies::tier_of,
     routes, routing_exactly,
     swap::{Present, Swap},
@@ -33,6 +34,7 @@ use crate::{
     table::{Intent, Node, Stage},
 };
 use present::Stored;
+use prost::Message as _;
 use suiyue_proto::{
     method::Class,
     reason::Reason,
@@ -82,10 +84,18 @@ impl Operator {
             Some(node) => effect(&snapshot, node, intent, (&before, &swap.value), asked.force)?,
             None => Effect::to_come(&asked.node),
         };
+        let mut judged = Judged::default();
+        if let Some(node) = node.filter(|_| standing == Present::AsRead) {
+            let how = How { force: asked.force, dry_run: asked.dry_run };
+            let regions = regions(&snapshot, node);
+            let asked = intent_asked(&snapshot, (&asked, &swap.value), (node, intent), (&swap.key, &regions));
+            judged = self.judge(&snapshot, asked, how, false, deed).await?;
+        }
+        let also = judged.also();
         let (intent_revision, written) = match standing {
             Present::Same(revision) => (revision, false),
             Present::AsRead if asked.dry_run => (expected, false),
-            Present::AsRead => swap.write(&self.prefix, (audit, deed), stored.0).await?,
+            Present::AsRead => swap.write(&self.prefix, (audit, deed), stored.0, also).await?,
         };
         if written {
             let (stage, drained) = (swap.value.stage().as_str_name(), intent.drained);
@@ -100,7 +110,52 @@ impl Operator {
             warnings: effect.warnings,
             before: Some(before),
             routes: effect.routes,
+            plan_hash: judged.hash.into(),
+            moves: judged.moves,
+            needs_approval: judged.needs_approval,
+            refusals: judged.refusals,
         })
+    }
+
+    /// Name of the plan that an intent of a registered node is approved by.
+    ///
+    /// # Errors
+    /// The intent cannot be used.
+    pub(super) fn intent_plan(
+        &self,
+        snapshot: &Snapshot,
+        asked: &v1::SetNodeIntentRequest,
+    ) -> Result<Vec<u8>, Status> {
+        let (intent, wanted) = sound(asked.intent.clone().unwrap_or_default())?;
+        let node = snapshot.table.nodes.get(asked.node.as_str());
+        let node = node.ok_or_else(|| Reason::NodeUnknown.with(&[("node", &asked.node)]))?;
+        let (key, regions) = (intent_key(node.region, &asked.node), regions(snapshot, node));
+        let asked = intent_asked(snapshot, (asked, &wanted), (node, intent), (&key, &regions));
+        Ok(self.plan_of(&asked, &snapshot.table).1)
+    }
+}
+
+/// What is judged of an intent. The region of a registered node is known, and need not be named.
+fn intent_asked<'a>(
+    snapshot: &Snapshot,
+    (asked, wanted): (&'a v1::SetNodeIntentRequest, &v1::NodeIntent),
+    (node, intent): (&Node, Intent),
+    (key, regions): (&'a Key, &'a [Code]),
+) -> Asked<'a> {
+    let subject = v1::SetNodeIntentRequest {
+        node: asked.node.clone(),
+        intent: Some(wanted.clone()),
+        expected_revision: asked.expected_revision,
+        without: asked.without.clone(),
+        ..Default::default()
+    };
+    let after = || what_if::with_intent(snapshot, &node.name, intent, &wanted.drained_endpoints);
+    Asked {
+        subject: subject.encode_to_vec(),
+        key: (key, asked.expected_revision),
+        regions,
+        after: snapshot.inputs.is_some().then(after),
+        without: &asked.without,
     }
 }
 
@@ -201,7 +256,8 @@ fn effect(
     if snapshot.inputs.is_none() {
         return Ok(Effect { warnings: Vec::new(), routes: Vec::new() });
     }
-    let after = what_if::with_intent(snapshot, &node.name, intent, &wanted.drained_endpoints)?;
+    let (table, signals) = what_if::with_intent(snapshot, &node.name, intent, &wanted.drained_endpoints);
+    let after = what_if::plan(snapshot, &table, &signals)?;
     let regions = regions(snapshot, node);
     let warnings = left(&snapshot.plans, &after, &regions, force)?;
     let routes = regions.into_iter().map(|code| v1::IntentRoutes {

@@ -10,7 +10,9 @@
 //! ```
 
 use super::{
-    Operator, routes, routing, routing_exactly,
+    Operator,
+    moving::{Asked, How, Judged},
+    routes, routing, routing_exactly,
     swap::{Present, Swap},
     what_if,
 };
@@ -73,6 +75,7 @@ impl Operator {
             rules: rules(&own),
             nodes: nodes(&snapshot.table, code, &own),
             routes: routes::by_class(&snapshot.table, &snapshot.plans, code),
+            two_person_above: self.one_person(Some(&own)),
         })
     }
 
@@ -87,19 +90,30 @@ impl Operator {
         let code = routing_exactly(asked.region)?;
         let registry = self.registry.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
         let audit = self.audit.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
-        let policy = asked.policy.unwrap_or_default();
+        let policy = asked.policy.clone().unwrap_or_default();
         let checked = policy::check(&policy).map_err(|invalid| refusal(&invalid))?;
         let snapshot = self.snapshots.current();
         let unregistered = if asked.allow_unregistered { Unregistered::Warn } else { Unregistered::Refuse };
         let warnings = fit(code, &checked, &snapshot.table, unregistered).map_err(|i| refusal(&i))?;
-        let after = after(&snapshot, code, checked)?;
+        let after = after(&snapshot, code, checked.clone())?;
         let (key, expected) = (Key::Region(code), asked.expected_revision);
         let swap = Swap { key, value: policy, expected, changed: Reason::PolicyChanged };
         let present = swap.read(&**registry, &self.prefix).await?;
-        let (policy_revision, written) = match swap.judge(present.as_ref())? {
+        let standing = swap.judge(present.as_ref())?;
+        let mut judged = Judged::default();
+        if standing == Present::AsRead {
+            let one_person = self.one_person(snapshot.table.policies.get(&code));
+            let raises = self.one_person(Some(&checked)) > one_person;
+            let how = How { force: asked.force, dry_run: asked.dry_run };
+            let (key, regions) = (&swap.key, &[code][..]);
+            let asked = self.policy_asked(&snapshot, (&asked, &swap.value), checked, (key, regions));
+            judged = self.judge(&snapshot, asked, how, raises, deed).await?;
+        }
+        let also = judged.also();
+        let (policy_revision, written) = match standing {
             Present::Same(revision) => (revision, false),
             Present::AsRead if asked.dry_run => (expected, false),
-            Present::AsRead => swap.write(&self.prefix, (audit, deed), present).await?,
+            Present::AsRead => swap.write(&self.prefix, (audit, deed), present, also).await?,
         };
         if written {
             tracing::info!(region = %code, revision = policy_revision, "policy of a region was replaced");
@@ -112,7 +126,49 @@ impl Operator {
             warnings,
             before: routes::by_class(&snapshot.table, &snapshot.plans, code),
             after,
+            plan_hash: judged.hash.into(),
+            moves: judged.moves,
+            needs_approval: judged.needs_approval,
+            refusals: judged.refusals,
         })
+    }
+
+    fn policy_asked<'a>(
+        &self,
+        snapshot: &Snapshot,
+        (asked, policy): (&'a v1::SetRegionPolicyRequest, &v1::RegionPolicy),
+        checked: Policy,
+        (key, regions): (&'a Key, &'a [Code]),
+    ) -> Asked<'a> {
+        let subject = v1::SetRegionPolicyRequest {
+            region: asked.region,
+            policy: Some(policy.clone()),
+            expected_revision: asked.expected_revision,
+            without: asked.without.clone(),
+            ..Default::default()
+        };
+        let routed =
+            snapshot.inputs.is_some() && regions.iter().all(|c| snapshot.plans.regions.contains_key(c));
+        let after = routed.then(|| what_if::with_policy(snapshot, regions[0], checked));
+        let (subject, key) = (subject.encode_to_vec(), (key, asked.expected_revision));
+        Asked { subject, key, regions, after, without: &asked.without }
+    }
+
+    /// Name of the plan that a policy is approved by.
+    ///
+    /// # Errors
+    /// The policy cannot be used.
+    pub(super) fn policy_plan(
+        &self,
+        snapshot: &Snapshot,
+        asked: &v1::SetRegionPolicyRequest,
+    ) -> Result<Vec<u8>, Status> {
+        let code = routing_exactly(asked.region)?;
+        let policy = asked.policy.clone().unwrap_or_default();
+        let checked = policy::check(&policy).map_err(|invalid| refusal(&invalid))?;
+        let (key, regions) = (Key::Region(code), [code]);
+        let asked = self.policy_asked(snapshot, (asked, &policy), checked, (&key, &regions));
+        Ok(self.plan_of(&asked, &snapshot.table).1)
     }
 }
 
@@ -121,7 +177,8 @@ fn after(snapshot: &Snapshot, code: Code, policy: Policy) -> Result<Vec<v1::Clas
     if !snapshot.plans.regions.contains_key(&code) {
         return Ok(Vec::new());
     }
-    Ok(routes::by_class(&snapshot.table, &what_if::with_policy(snapshot, code, policy)?, code))
+    let (table, signals) = what_if::with_policy(snapshot, code, policy);
+    Ok(routes::by_class(&snapshot.table, &what_if::plan(snapshot, &table, &signals)?, code))
 }
 
 /// The rules in force, defaults filled in.

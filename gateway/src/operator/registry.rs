@@ -1,10 +1,13 @@
 //! How well does this gateway follow the registry, and what may an operator change about that?
 //!
 //! Status and comparison read the follower's books; a freeze and the acceptance of held absences change
-//! them, for this gateway only: nothing is written to the registry. A reason is asked for and logged.
+//! them, for this gateway only. The registry gets an entry of the audit and nothing else, before it is done:
+//! without the entry nothing is applied. A freeze alone applies nothing, and is there for the day on which
+//! the registry cannot be written: then the log tells of it.
 
-use super::{Operator, dump};
+use super::{Operator, apps::not_written, dump};
 use crate::{
+    audit::actor::Deed,
     registry::{
         Entry,
         books::{self, Books},
@@ -15,13 +18,18 @@ use crate::{
     },
     table::{Node, Table},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use suiyue_proto::{reason::Reason, v1};
 use tokio::time::Instant;
 use tonic::Status;
 
 /// Characters of a reason.
 const MAX_REASON: usize = 200;
+/// An order waits no longer for its entry.
+const NOTE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Operator {
     fn followed(&self) -> Result<&Followed, Status> {
@@ -66,7 +74,9 @@ impl Operator {
             tracing::debug!(%error, "the registry cannot be compared with");
             Reason::RegistryUnavailable.status()
         })?;
-        let there: Entries = listing.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+        // The audit is in no table.
+        let there = listing.entries.into_iter().filter(|entry| !self.prefix.is_audit(&entry.key));
+        let there: Entries = there.map(|entry| (entry.key.clone(), entry)).collect();
         let here = followed.books(|books| books.applied().into_owned());
         let held = followed.held();
         let text =
@@ -91,33 +101,59 @@ impl Operator {
         })
     }
 
-    pub(super) fn freeze(
+    /// Writes into the audit what is about to be done here.
+    async fn note(&self, deed: &Deed, text: &str) -> Result<(), Status> {
+        let audit = self.audit.as_ref().ok_or_else(|| Reason::RegistryNone.status())?;
+        match tokio::time::timeout(NOTE_WITHIN, audit.noted(deed, text)).await {
+            Ok(noted) => noted.map_err(|failure| not_written(&failure)),
+            Err(_) => Err(Reason::RegistryUnavailable.status()),
+        }
+    }
+
+    pub(super) async fn freeze(
         &self,
+        deed: &Deed,
         asked: &v1::FreezeRegistryRequest,
     ) -> Result<v1::FreezeRegistryResponse, Status> {
+        if asked.dry_run {
+            deed.rehearse();
+        }
         let followed = self.followed()?;
-        let was = followed.frozen().is_some();
         if !asked.off {
             reason(&asked.reason, Needed::Yes)?;
         }
         let differing = followed.books(Books::kept_out) as u64;
-        let changed = match (asked.dry_run, asked.off) {
-            (true, off) => was == off,
-            (false, true) => followed.thaw(),
-            (false, false) => followed.freeze(asked.reason.trim()),
-        };
+        let mut changed = followed.frozen().is_some() == asked.off;
+        let mut audited = false;
+        if changed && !asked.dry_run {
+            let deed = deed.because(asked.reason.trim());
+            let what = if asked.off { format!("{differing} keys are let in") } else { "frozen".to_owned() };
+            let noted = self.note(&deed, &what).await;
+            audited = noted.is_ok();
+            changed = if asked.off {
+                noted?;
+                followed.thaw()
+            } else {
+                followed.freeze(asked.reason.trim())
+            };
+        }
         Ok(v1::FreezeRegistryResponse {
             gateway: self.gateway.clone(),
             frozen: !asked.off,
             changed,
             differing,
+            audited,
         })
     }
 
-    pub(super) fn accept(
+    pub(super) async fn accept(
         &self,
+        deed: &Deed,
         asked: &v1::AcceptRegistryRequest,
     ) -> Result<v1::AcceptRegistryResponse, Status> {
+        if asked.dry_run {
+            deed.rehearse();
+        }
         let followed = self.followed()?;
         reason(&asked.reason, Needed::No)?;
         if followed.frozen().is_some() {
@@ -125,7 +161,16 @@ impl Operator {
         }
         let table = self.snapshots.current().table.clone();
         let (nodes_gone, regions_empty) = followed.books(|books| self.lost(&table, books.heard()));
-        let accepted = if asked.dry_run { followed.held() } else { followed.accept(asked.reason.trim()) };
+        let mut accepted = followed.held();
+        if !asked.dry_run {
+            let restored = followed.books(|books| books.restored().is_some());
+            if restored || !accepted.is_empty() {
+                let keys: Vec<&str> = accepted.keys().map(String::as_str).collect();
+                let (deed, what) = (deed.because(asked.reason.trim()), keys.join(" "));
+                self.note(&deed, &format!("accepted {what}")).await?;
+            }
+            accepted = followed.accept(asked.reason.trim());
+        }
         Ok(v1::AcceptRegistryResponse {
             gateway: self.gateway.clone(),
             accepted: told(&accepted),

@@ -29,6 +29,15 @@ pub(super) struct Swap<M> {
     pub(super) changed: Reason,
 }
 
+/// What else a replacement expects, and uses up.
+#[derive(Debug, Default)]
+pub(super) struct Also {
+    /// Keys with their revisions.
+    pub(super) expect: Vec<(String, i64)>,
+    /// Keys that go.
+    pub(super) deletes: Vec<String>,
+}
+
 /// What stands in the registry, as this replacement sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Present {
@@ -80,13 +89,15 @@ impl<M: Message + Default + PartialEq> Swap<M> {
         prefix: &Prefix,
         (audit, deed): (&Audit, &Deed),
         before: Option<Entry>,
+        also: Also,
     ) -> Result<(i64, bool), Status> {
         let (key, value) = (prefix.key(&self.key), Bytes::from(self.value.encode_to_vec()));
-        let txn = Txn {
+        let mut txn = Txn {
             expect: vec![(key.clone(), self.expected)],
-            puts: vec![(key, value.clone(), 0)],
-            deletes: Vec::new(),
+            puts: vec![(key.clone(), value.clone(), 0)],
+            deletes: also.deletes,
         };
+        txn.expect.extend(also.expect.into_iter().filter(|(other, _)| *other != key));
         let what = What {
             key: self.key.to_string(),
             replaced: self.expected,
@@ -95,10 +106,19 @@ impl<M: Message + Default + PartialEq> Swap<M> {
         };
         match audit.commit(deed, &what, &txn).await {
             Ok(Outcome::Committed(revision)) => Ok((revision, true)),
-            Ok(Outcome::Conflict(present)) => match self.judge(present.first())? {
-                Present::Same(revision) => Ok((revision, false)),
-                Present::AsRead => Err(Reason::WriteUnknown.status()),
-            },
+            Ok(Outcome::Conflict(present)) => {
+                let find = |key: &String| present.iter().find(|entry| entry.key == *key);
+                match self.judge(find(&key))? {
+                    Present::Same(revision) => Ok((revision, false)),
+                    Present::AsRead => {
+                        let is = |key: &String| find(key).map_or(0, |entry| entry.mod_revision);
+                        let changed = txn.expect.iter().find(|(key, expected)| is(key) != *expected);
+                        let root = prefix.root();
+                        let changed = changed.and_then(|(key, _)| key.strip_prefix(&root));
+                        Err(Reason::PlanStale.with(&[("key", changed.unwrap_or("unknown"))]))
+                    }
+                }
+            }
             Err(failure) => Err(not_written(&failure)),
         }
     }

@@ -6,6 +6,9 @@ mod explaining;
 mod intents;
 mod policies;
 mod registry;
+mod shifts;
+mod traffic;
+mod trust;
 
 use super::*;
 use crate::{
@@ -43,6 +46,7 @@ fn node(name: &str, region: u32, scopes: &[u32]) -> Node {
         ready: scopes.iter().map(|&scope| (scope, 0)).collect(),
         draining: false,
         check: Check::None,
+        identity: None,
     };
     Node {
         name: name.into(),
@@ -71,6 +75,11 @@ fn base() -> Table {
 impl Gateway {
     /// One over the registry inside it, once it has a plan made from what stands there.
     async fn start() -> Self {
+        Self::trusting(None).await
+    }
+
+    /// One that judges certificates.
+    async fn trusting(trust: Option<crate::identity::Trust>) -> Self {
         let registry = Embedded::new();
         let metrics = Arc::new(Metrics::new(1));
         let (tables, table) = watch::channel(Arc::new(base()));
@@ -81,6 +90,7 @@ impl Gateway {
             metrics: metrics.clone(),
             gateways: Arc::new(AtomicU32::new(1)),
             heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+            trust: None,
         });
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(tables.send_replace(table));
@@ -90,23 +100,28 @@ impl Gateway {
             base: base(),
             source: Source::Embedded,
             copy: None,
+            trust: trust.clone(),
             peers: Default::default(),
         };
         let (followed, following) = follow::follow(start, publish, shutdown.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(control.run(shutdown));
         tasks.spawn(following);
+        let holds = snapshots.holds.clone();
         let operator = Operator {
             gateway: "gw-1".to_owned(),
             snapshots,
             followed: Some(followed),
             registry: Some(Arc::new(registry.clone())),
             prefix: Prefix::default(),
+            trust,
             subjects: subject::Key::default(),
             audit: Some(Audit::new(Arc::new(registry.clone()), Prefix::default(), "gw-1")),
             metrics,
             anonymous: Arc::new(Anonymous::Deny),
             doors: Arc::new(Doors::new(Default::default(), "127.0.0.1:8442".parse().unwrap())),
+            holds,
+            two_person_above: 1.0,
         };
         let gateway = Self { operator, registry, _tasks: tasks };
         gateway.until(|snapshot| snapshot.table.revision > 0).await;
@@ -126,6 +141,17 @@ impl Gateway {
     async fn describe(&self, region: u32) -> Result<v1::DescribeRegionResponse, Status> {
         let asked = v1::DescribeRegionRequest { region };
         self.operator.describe_region(Request::new(asked)).await.map(Response::into_inner)
+    }
+
+    /// The entries of the audit, in their order.
+    async fn audited(&self) -> Vec<v1::AuditEntry> {
+        let listing = self.registry.list("/suiyue/v1/audit/").await.unwrap();
+        let records = listing.entries.into_iter().filter(|entry| !entry.key.ends_with("/head"));
+        let entry = |entry: crate::registry::Entry| {
+            let record = <v1::AuditRecord as prost::Message>::decode(entry.value).unwrap();
+            <v1::AuditEntry as prost::Message>::decode(record.entry).unwrap()
+        };
+        records.map(entry).collect()
     }
 
     async fn explain(&self, asked: v1::ExplainRouteRequest) -> Result<v1::ExplainRouteResponse, Status> {

@@ -8,7 +8,7 @@ use super::{policies::tier_of, routing_exactly};
 use crate::{
     plan::{self, Plans, Signals},
     snapshot::Snapshot,
-    table::{Endpoint, Intent, Node, Policy, Shift, Table},
+    table::{Back, Endpoint, Guards, Intent, Node, Policy, Shift, Table},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use suiyue_proto::{
@@ -46,21 +46,20 @@ pub(super) fn plans(snapshot: &Snapshot, changes: &[v1::WhatIf]) -> Result<Plans
     plan(snapshot, &table, &signals)
 }
 
-/// The plans with another policy of one region.
-pub(super) fn with_policy(snapshot: &Snapshot, code: Code, policy: Policy) -> Result<Plans, Status> {
+/// Table and signals with another policy of one region.
+pub(super) fn with_policy(snapshot: &Snapshot, code: Code, policy: Policy) -> (Table, Signals) {
     let mut table = Table::clone(&snapshot.table);
     table.policies.insert(code, policy);
-    let signals = snapshot.inputs.as_ref().map(|inputs| inputs.signals.clone()).unwrap_or_default();
-    plan(snapshot, &table, &signals)
+    (table, snapshot.inputs.as_ref().map(|inputs| inputs.signals.clone()).unwrap_or_default())
 }
 
-/// The plans with another intent of one registered node.
+/// Table and signals with another intent of one registered node.
 pub(super) fn with_intent(
     snapshot: &Snapshot,
     name: &str,
     intent: Intent,
     drained_endpoints: &[String],
-) -> Result<Plans, Status> {
+) -> (Table, Signals) {
     let mut table = Table::clone(&snapshot.table);
     let mut signals = snapshot.inputs.as_ref().map(|inputs| inputs.signals.clone()).unwrap_or_default();
     if let Some(node) = table.nodes.get_mut(name) {
@@ -71,10 +70,11 @@ pub(super) fn with_intent(
         }
         *node = Arc::new(changed);
     }
-    plan(snapshot, &table, &signals)
+    (table, signals)
 }
 
-fn plan(snapshot: &Snapshot, table: &Table, signals: &Signals) -> Result<Plans, Status> {
+/// The plans of a table with such signals.
+pub(super) fn plan(snapshot: &Snapshot, table: &Table, signals: &Signals) -> Result<Plans, Status> {
     // Before its first plan a gateway has nothing to change.
     let inputs = snapshot.inputs.as_ref().ok_or_else(|| Reason::RegionNotJoined.status())?;
     Ok(plan::plan(table, signals, &inputs.previous, inputs.now))
@@ -123,6 +123,9 @@ fn suppose_shift(supposed: &v1::SupposedShift, field: &str, table: &mut Table) -
         every: Duration::ZERO,
         start_ms: 0,
         expires_at_ms: i64::MAX,
+        held_ms: None,
+        back: Back::default(),
+        guards: Guards::default(),
     };
     // One shift a source.
     table.shifts.retain(|other| !(other.region == code && other.from == from));

@@ -49,9 +49,13 @@ impl Budget {
 
     fn room(&self, cap: f64, class: Class) -> f64 {
         let room = sane(self.ceilings[class.index()]).min(1.0) * cap - self.used;
-        // What rounding leaves is no room.
-        if room > cap * EPSILON { room } else { 0.0 }
+        if counts(room, cap) { room } else { 0.0 }
     }
+}
+
+/// Calls a second that are more than what rounding leaves of so many.
+fn counts(rps: f64, of: f64) -> bool {
+    rps > of * EPSILON
 }
 
 /// The budgets of all nodes with declared capacity, by name.
@@ -121,7 +125,7 @@ fn give_back(loads: &mut [Load<'_>], excess: &[Excess], budgets: &mut Budgets<'_
         let demand = loads[e.load].demand;
         let holder = &mut loads[e.load].route.candidates[e.holder];
         holder.share += e.left / demand;
-        if e.left > demand * EPSILON {
+        if counts(e.left, demand) {
             holder.limits.push(Rule::NobodyHasRoom);
         }
         if let Some(budget) = budgets.0.get_mut(&holder.node) {
@@ -186,4 +190,17 @@ fn ranks(route: &Route, holder: usize) -> Vec<(u8, usize)> {
         .collect();
     ranks.sort_unstable();
     ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EPSILON, counts};
+
+    #[test]
+    fn what_rounding_leaves_does_not_count_and_the_least_above_it_does() {
+        let least = 400.0 * EPSILON;
+        assert!(!counts(least, 400.0));
+        assert!(counts(least.next_up(), 400.0));
+        assert!([0.0, -1.0, f64::NAN].iter().all(|&none| !counts(none, 400.0)));
+    }
 }

@@ -7,18 +7,67 @@
 
 use super::{Move, MoveKind, Reason, Route, Rule, sane};
 use crate::table::{Shift, Stage};
+use std::borrow::Cow;
 use suiyue_proto::method::Class;
+
+/// How far a shift has come at this gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShiftSignal {
+    /// The instant by the shift's own clock, in milliseconds since 1970.
+    pub now_ms: i64,
+    /// This gateway holds it by itself.
+    pub held: Option<HeldHere>,
+}
+
+/// A hold of this gateway's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldHere {
+    /// Since when, by the shift's own clock.
+    pub at_ms: i64,
+    /// It takes the shift back at once; otherwise the shift stays where it is.
+    pub rolls_back: bool,
+}
+
+impl ShiftSignal {
+    /// As [`Shift::percent_at`], with what this gateway adds.
+    #[must_use]
+    pub fn percent(&self, shift: &Shift) -> f64 {
+        self.seen(shift).percent_at(self.now_ms)
+    }
+
+    /// The shift as it counts here.
+    #[must_use]
+    pub fn seen<'a>(&self, shift: &'a Shift) -> Cow<'a, Shift> {
+        let Some(HeldHere { at_ms, rolls_back }) = self.held else { return Cow::Borrowed(shift) };
+        let mut seen = shift.clone();
+        if rolls_back {
+            (seen.expires_at_ms, seen.back.at_once) = (seen.expires_at_ms.min(at_ms), true);
+        } else if at_ms < shift.expires_at_ms {
+            seen.held_ms = Some(seen.held_ms.unwrap_or(i64::MAX).min(at_ms));
+        } else {
+            seen.back.held_ms = Some(seen.back.held_ms.unwrap_or(i64::MAX).min(at_ms));
+        }
+        Cow::Owned(seen)
+    }
+}
 
 impl Shift {
     /// Part of the source's share that is moved at an instant (milliseconds since 1970), 0 to 100: it
-    /// grows by `step` at the start and after every `every`, and shrinks alike from its expiry on.
+    /// grows by `step` at the start and after every `every` until somebody holds it, and shrinks alike
+    /// from its expiry on, or at once where it is so ordered.
     #[must_use]
     pub fn percent_at(&self, wall_ms: i64) -> f64 {
-        let grown = self.walked(wall_ms.min(self.expires_at_ms).saturating_sub(self.start_ms));
+        let grows_until = self.held_ms.unwrap_or(i64::MAX).min(self.expires_at_ms);
+        let grown = self.walked(wall_ms.min(grows_until).saturating_sub(self.start_ms));
         if wall_ms < self.expires_at_ms {
             return grown;
         }
-        (grown - self.walked(wall_ms.saturating_sub(self.expires_at_ms))).max(0.0)
+        if self.back.at_once {
+            return 0.0;
+        }
+        let until = wall_ms.min(self.back.held_ms.unwrap_or(i64::MAX));
+        let walked = until.saturating_sub(self.expires_at_ms).saturating_sub(self.back.paused_ms);
+        (grown - self.walked(walked)).max(0.0)
     }
 
     /// Points that a walk has made after so many milliseconds.
@@ -41,14 +90,14 @@ impl Shift {
 
 /// Moves what the region's shifts say. `shifts` are in the order of their ids; of two with the same
 /// source the first counts.
-pub(super) fn apply(route: &mut Route, shifts: &[&Shift], class: Class, wall_ms: i64) {
+pub(super) fn apply(route: &mut Route, shifts: &[&Shift], class: Class, percent: impl Fn(&Shift) -> f64) {
     for c in &mut route.candidates {
         c.shifted = c.base;
     }
     let mut sources = Vec::new();
     for shift in shifts.iter().filter(|shift| shift.concerns(class)) {
         let from = route.candidates.iter().position(|c| c.node == shift.from && c.base > 0.0);
-        let part = shift.percent_at(wall_ms) / 100.0;
+        let part = percent(shift) / 100.0;
         if let Some(from) = from
             && part > 0.0
             && !sources.contains(&from)
@@ -83,7 +132,7 @@ fn walk(route: &mut Route, shift: &Shift, from: usize, part: f64) {
             continue;
         }
         target.shifted += fraction * base;
-        if target.base == 0.0 && target.reason == Reason::Standby {
+        if target.reason == Reason::Standby {
             (target.reason, target.rule) = (Reason::Shift, Rule::ShiftTarget(shift.id.clone()));
         }
         route.moves.push(Move { kind: MoveKind::Shift, from, to, fraction });

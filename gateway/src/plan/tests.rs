@@ -6,6 +6,7 @@ use world::{GUANGDONG, GUANGZHOU, NOW, SHAOGUAN, World, a_shift, code};
 mod capacity;
 mod picks;
 mod properties;
+mod shifts;
 mod world;
 
 /// A route in one line: `node percent reason` for each candidate.
@@ -435,11 +436,9 @@ fn a_shift_asks_its_targets_for_no_more_than_they_may_take() {
         Show,
         "suikang 75 primary, yuekang 25 shift, xian 0 not_named",
     );
-    check(
-        &world.clone().health("yuekang", 0.0),
-        Show,
-        "suikang 100 primary, yuekang 0 unhealthy, xian 0 not_named",
-    );
+    let alone = world.clone().health("yuekang", 0.0);
+    check(&alone, Show, "suikang 100 primary, yuekang 0 unhealthy, xian 0 not_named");
+    says(&alone, Show, "suikang", "in the first tier that has anyone");
     check(&world.clone().drain("yuekang"), Show, "suikang 100 primary, yuekang 0 drained, xian 0 not_named");
     // One shift a source: the first id counts. Two sources are two shifts.
     let second = world.clone().shift("suikang", &[("xian", 1.0)], 50.0);
@@ -452,35 +451,6 @@ fn a_shift_asks_its_targets_for_no_more_than_they_may_take() {
     check(&cross, Scan, "suikang 40 policy, yuekang 30 policy, xian 30 shift");
     let canary = cross.stage("xian", Stage::Canary(25));
     check(&canary, Scan, "suikang 40 policy, yuekang 35 policy, xian 25 shift");
-}
-
-#[test]
-fn the_percentage_of_a_shift_is_a_function_of_object_and_clock() {
-    let shift = crate::table::Shift {
-        percent: 35.0,
-        step: 10.0,
-        every: Duration::from_secs(30),
-        expires_at_ms: NOW + 600_000,
-        ..a_shift()
-    };
-    let at = |seconds: i64| shift.percent_at(NOW + seconds * 1000);
-    assert_eq!([-1, 0, 29, 30, 60, 90, 599].map(at), [0.0, 10.0, 10.0, 20.0, 30.0, 35.0, 35.0]);
-    assert_eq!([600, 630, 660, 690, 9_999].map(at), [25.0, 15.0, 5.0, 0.0, 0.0]);
-    // It expires before it was all the way up.
-    let early = crate::table::Shift { expires_at_ms: NOW + 40_000, ..shift.clone() };
-    assert_eq!([39, 40, 70].map(|s| early.percent_at(NOW + s * 1000)), [20.0, 10.0, 0.0]);
-    for sudden in [
-        crate::table::Shift { every: Duration::ZERO, ..shift.clone() },
-        crate::table::Shift { step: 0.0, ..shift.clone() },
-        crate::table::Shift { step: f64::NAN, ..shift.clone() },
-    ] {
-        assert_eq!([-1, 0, 599, 600].map(|s| sudden.percent_at(NOW + s * 1000)), [0.0, 35.0, 35.0, 0.0]);
-    }
-    let percent = |percent| crate::table::Shift { percent, ..a_shift() }.percent_at(NOW);
-    assert_eq!([-5.0, f64::NAN, 170.0].map(percent), [0.0, 0.0, 100.0]);
-    // A plan reads the clock that it is given.
-    let mut world = World::new().order(|s| s.step = 10.0).order(|_| {});
-    world.table.shifts[0] = Arc::new(shift);
-    world.wall_ms = NOW + 30_000;
-    check(&world, Show, "suikang 80 primary, yuekang 20 shift, xian 0 not_named");
+    // The first that moves calls to it is the one that is named.
+    says(&canary, Scan, "xian", "shift s1 moves calls to it");
 }

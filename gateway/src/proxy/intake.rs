@@ -108,7 +108,7 @@ pub fn read(
         Some(method) if matches!(method.access, Access::Public | Access::Authority) => method.clone(),
         _ if own.answers(path) => return Ok(Err(Box::new(head))),
         Some(_) => return Err(Reason::MethodNotPublic.into()),
-        None => return Err(Reason::MethodUnknown.into()),
+        None => return Err(view.unless_awaited(Reason::MethodUnknown).into()),
     };
     let Head { path, mut headers, .. } = head;
     let timeout = headers.remove(&metadata::GRPC_TIMEOUT).map(|v| timeout(v.as_bytes())).transpose()?;

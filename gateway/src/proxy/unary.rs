@@ -85,7 +85,7 @@ pub async fn serve(call: &mut Call, view: &View, body: RecvStream) -> Result<(),
     let code = region_of(call, &message)?;
     call.asked.region = Some(code);
     call.may_ask(code)?;
-    let resolved = view.snapshot.route(code, call.asked.method.class).ok_or(Reason::RegionNotJoined)?;
+    let resolved = view.route(code, call.asked.method.class)?;
     let worker = call.worker.clone();
     let _place = course::enter(&worker, resolved, code, call.asked.method.class)?;
     let mut course = Course::new(call, resolved);

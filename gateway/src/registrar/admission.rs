@@ -1,10 +1,14 @@
 //! May this node join, as what it says it is?
 //!
-//! A token is known for a region. It speaks for that region and, if it is a province's, for the
+//! A node with a certificate may register the node that it names, in that node's region and, if it is a
+//! province's, the regions below it, as far as the province's record of trust goes. Without certificates a
+//! token is known for a region. It speaks for that region and, if it is a province's, for the
 //! regions below it. Then the manifest, the address and the keys are held to the same checks as the
 //! fold's, so that nothing is written that would be quarantined.
 
+use super::signed::{self, Signed};
 use crate::{
+    identity::{Peer, Trust},
     registry::keys::is_name,
     registry::manifest::{self, Checked, Invalid},
     table::Table,
@@ -35,6 +39,19 @@ pub(super) struct Admitted {
     pub(super) keys: Vec<VerifyingKey>,
     /// Readiness.
     pub(super) report: Report,
+    /// Who is on the other side; `None`: a port without certificates.
+    pub(super) peer: Option<Peer>,
+    /// What it signed.
+    pub(super) signed: Option<Signed>,
+}
+
+/// By what a node wants to be let in.
+#[derive(Debug)]
+pub(super) enum Credentials {
+    /// A join token.
+    Token(String),
+    /// The certificate of its connection.
+    Certificate(Peer),
 }
 
 /// Knows the tokens.
@@ -49,14 +66,22 @@ impl Doorkeeper {
     }
 
     /// Decides about a hello.
-    pub(super) fn admit(&self, bearer: &str, hello: Hello, table: &Table) -> Result<Admitted, Status> {
-        // Every token is compared, whichever matches: the time taken says nothing.
-        let matching = self.tokens.iter().filter(|(_, token)| same(token.as_bytes(), bearer.as_bytes()));
-        let regions = matching.map(|(region, _)| *region).collect::<Vec<_>>();
-        if regions.is_empty() {
-            return Err(Reason::JoinTokenInvalid.status());
-        }
+    pub(super) fn admit(
+        &self,
+        credentials: Credentials,
+        mut hello: Hello,
+        trust: Option<&Trust>,
+        table: &Table,
+    ) -> Result<Admitted, Status> {
+        let signed = trust.map(|trust| signed::read(trust, &mut hello)).transpose()?.flatten();
         let manifest = hello.manifest.unwrap_or_default();
+        let regions = match &credentials {
+            Credentials::Token(token) => self.regions_of(token)?,
+            Credentials::Certificate(peer) => {
+                signed::names(peer, &manifest)?;
+                Code::new(manifest.region).into_iter().collect()
+            }
+        };
         let checked = manifest::check(&manifest, &self.own).map_err(|invalid| {
             // A scope beyond the node's own province is refused as such, not as a slip of the pen.
             if invalid.field == "manifest.scopes" { scope_refused(&invalid) } else { refused(&invalid) }
@@ -76,7 +101,20 @@ impl Doorkeeper {
             incarnation: hello.incarnation,
             keys: hello.keys,
             report: hello.report.unwrap_or_default(),
+            peer: match credentials {
+                Credentials::Token(_) => None,
+                Credentials::Certificate(peer) => Some(peer),
+            },
+            signed,
         })
+    }
+
+    /// The regions that a token speaks for. Every token is compared, whichever matches: the time taken says
+    /// nothing.
+    fn regions_of(&self, bearer: &str) -> Result<Vec<Code>, Status> {
+        let matching = self.tokens.iter().filter(|(_, token)| same(token.as_bytes(), bearer.as_bytes()));
+        let regions = matching.map(|(region, _)| *region).collect::<Vec<_>>();
+        if regions.is_empty() { Err(Reason::JoinTokenInvalid.status()) } else { Ok(regions) }
     }
 }
 

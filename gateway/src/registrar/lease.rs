@@ -8,9 +8,10 @@
 //! Goodbyes hang on leases of their own ([`Departures`]), which nobody renews.
 
 use super::{Shared, record};
+use crate::clock::unix_ms;
 use crate::registry::{Error, Outcome, Registry, Txn, keys::Key};
 use prost::Message as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use suiyue_proto::v1::GatewayPresence;
 use tokio::{
     sync::{Notify, watch},
@@ -217,8 +218,4 @@ pub(super) async fn depart(shared: &Shared) {
 
 fn presence_key(shared: &Shared) -> String {
     shared.settings.prefix.key(&Key::Gateway(shared.settings.gateway_id.clone()))
-}
-
-pub(super) fn unix_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
 }

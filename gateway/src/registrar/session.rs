@@ -8,10 +8,15 @@ use super::{
     Shared,
     admission::Admitted,
     holders::{Holder, Since},
-    lease::unix_ms,
+    pace::Pace,
     record::{self, Missing, Place, Written},
 };
-use crate::{registry::Error, table::Table};
+use crate::{
+    clock::unix_ms,
+    identity::{Peer, Trust},
+    registry::Error,
+    table::Table,
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use suiyue_proto::{
     reason::Reason,
@@ -75,6 +80,7 @@ pub(super) struct Session {
     /// Readiness as it was last written.
     written: Report,
     written_at: Instant,
+    pace: Pace,
     /// When this session took the entry.
     since: Since,
     /// Restores of the registry that this session has acted upon.
@@ -107,6 +113,7 @@ impl Session {
             report: Some(report.clone()),
             gateway: shared.settings.gateway_id.clone(),
             written_unix_ms: unix_ms(),
+            signed: admitted.signed.as_ref().map(|signed| signed.endpoint.clone()),
         };
         let history = shared.tables.borrow().histories;
         Self {
@@ -120,6 +127,7 @@ impl Session {
             live,
             written: report,
             written_at: Instant::now(),
+            pace: Pace::new(Instant::now()),
             since: (0, 0),
             mod_revision: 0,
             lease: 0,
@@ -256,12 +264,15 @@ impl Session {
         keys.mark_changed();
         leases.mark_changed();
         let mut heard = Instant::now();
+        let ends = certificate_ends(shared.settings.trust.clone(), self.admitted.peer.clone());
+        tokio::pin!(ends);
         loop {
             let retry_at = self.retry_at;
             let outcome = tokio::select! {
                 biased;
                 () = self.superseded.cancelled() => Err(End::Superseded),
                 () = shared.draining.cancelled() => Err(End::Draining),
+                () = &mut ends => Err(End::Refused(Box::new(Reason::IdentityRevoked.status()))),
                 message = inbound.message() => {
                     heard = Instant::now();
                     self.heard(message).await
@@ -324,7 +335,7 @@ impl Session {
         let turned = regions(&report) != regions(&self.written) || report.draining != self.written.draining;
         let moved = report != self.written && self.written_at.elapsed() >= AS_OF_EVERY;
         self.live.report = Some(report);
-        if turned || moved {
+        if moved || (turned && self.pace.take(Instant::now())) {
             return self.put().await;
         }
         let table = self.shared.tables.borrow().clone();
@@ -451,6 +462,14 @@ impl Session {
     /// A node that is gone or does not read is found out by its silence.
     async fn say(&self, answer: Result<RegisterResponse, Status>) {
         let _gone = timeout(ANSWER_WITHIN, self.answers.send(answer)).await;
+    }
+}
+
+/// Lasts until the certificate of a node that has one does not hold any more.
+async fn certificate_ends(trust: Option<Trust>, peer: Option<Peer>) {
+    match (&trust, &peer) {
+        (Some(trust), Some(peer)) => trust.ends(peer.leaf()).await,
+        _ => std::future::pending().await,
     }
 }
 

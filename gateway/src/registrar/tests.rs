@@ -1,5 +1,6 @@
 //! A registrar with its follower, and a node that talks to it.
 
+mod certified;
 mod joining;
 mod restored;
 mod staying;
@@ -47,13 +48,31 @@ impl Gateway {
 
     /// A registrar that sees another registry than its follower.
     fn over<R: Registry>(id: &str, registry: &Arc<R>, seen: Arc<dyn Registry>) -> Self {
+        Self::facing(id, registry, seen, None)
+    }
+
+    /// A registrar that judges certificates, and sees this one on every connection.
+    fn facing<R: Registry>(
+        id: &str,
+        registry: &Arc<R>,
+        seen: Arc<dyn Registry>,
+        identity: Option<(Trust, Peer)>,
+    ) -> Self {
+        let (trust, peer) = identity.unzip();
         let (publish, tables) = watch::channel(Arc::new(Table::default()));
         let shutdown = CancellationToken::new();
         let publish = move |table| drop(publish.send_replace(table));
         let (prefix, source) = (Prefix::default(), Source::Embedded);
         let (registry, base, copy) = (registry.clone(), Table::default(), None);
-        let (prefix_of, peers) = (prefix.clone(), Peers::default());
-        let start = Start { registry: registry.clone(), prefix: prefix_of, base, source, copy, peers };
+        let start = Start {
+            registry: registry.clone(),
+            prefix: prefix.clone(),
+            base,
+            source,
+            copy,
+            trust: trust.clone(),
+            peers: Peers::default(),
+        };
         let (_, following) = follow(start, publish, shutdown.clone());
         tokio::spawn(following);
         let token = |region, token: &str| (Code::new(region).unwrap(), token.to_owned());
@@ -63,13 +82,21 @@ impl Gateway {
             control_address: "127.0.0.1:1".to_owned(),
             admin_address: "127.0.0.1:2".to_owned(),
             tokens: vec![token(440_100, "guangzhou"), token(440_000, "guangdong"), token(610_100, "xian")],
+            trust,
             lease_ttl: TTL,
             heartbeat: Duration::from_secs(3),
         };
         let registrar = Registrar::new(seen, settings, tables.clone());
         let (pipes, incoming) = mpsc::unbounded_channel();
         let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming);
-        tokio::spawn(Server::builder().add_service(registrar.service()).serve_with_incoming(incoming));
+        let introduce = move |mut request: Request<()>| {
+            if let Some(peer) = &peer {
+                request.extensions_mut().insert(peer.clone());
+            }
+            Ok(request)
+        };
+        let server = Server::builder().layer(tonic::service::InterceptorLayer::new(introduce));
+        tokio::spawn({ server }.add_service(registrar.service()).serve_with_incoming(incoming));
         let run = tokio::spawn(registrar.run(shutdown.clone()));
         Self { registry: registry.clone(), tables, shutdown, run, pipes }
     }

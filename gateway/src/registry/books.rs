@@ -209,8 +209,8 @@ impl Books {
 
     /// Takes a listing: what is not in it is gone, as far as the guard believes it.
     pub fn list(&mut self, listing: Listing, cluster: u64, now: Instant) -> Listed {
-        // The audit is not for the table, and there is much of it.
-        let entries = listing.entries.into_iter().filter(|entry| !self.prefix.is_audit(&entry.key));
+        // The past is not for the table, and there is much of it.
+        let entries = listing.entries.into_iter().filter(|entry| !self.prefix.is_history(&entry.key));
         let fresh: Entries = entries.map(|entry| (entry.key.clone(), entry)).collect();
         let restored = self.is_restored(&fresh, listing.revision, cluster);
         let before = self.guard.applied(&self.heard).into_owned();
@@ -276,7 +276,7 @@ impl Books {
         let mut gone = Vec::new();
         for change in changes {
             match change {
-                Change::Put(Entry { key, .. }) | Change::Delete { key } if self.prefix.is_audit(&key) => {}
+                Change::Put(Entry { key, .. }) | Change::Delete { key } if self.prefix.is_history(&key) => {}
                 Change::Put(entry) => {
                     let silent = self.prefix.is_silent(&entry.key);
                     self.guard.put(&entry);
@@ -312,8 +312,8 @@ impl Books {
                 Change::Put(entry) => (&entry.key, entry.mod_revision),
                 Change::Delete { key } => (key, 0),
             };
-            // The audit's entries are in no book.
-            if self.prefix.is_audit(key) {
+            // Entries about the past are in no book.
+            if self.prefix.is_history(key) {
                 continue;
             }
             let heard = seen.insert(key, now);

@@ -13,9 +13,11 @@ mod errors;
 mod watching;
 
 use super::{Entry, Error, Listing, Outcome, Registry, Txn, Update};
+use crate::config::EtcdTls;
 use errors::{class_read, class_write};
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, KeyValue, PutOptions, TxnOp, TxnOpResponse,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue, PutOptions,
+    TlsOptions, TxnOp, TxnOpResponse,
 };
 use futures_util::future::{BoxFuture, FutureExt as _};
 use std::{
@@ -60,10 +62,26 @@ impl Etcd {
     /// # Errors
     /// [`Error::Refused`] when there is no endpoint, or one is no address.
     pub async fn connect<E: AsRef<str>>(endpoints: &[E]) -> Result<Self, Error> {
-        let options = ConnectOptions::new()
+        Self::connect_with(endpoints, None).await
+    }
+
+    /// The same over TLS, where `tls` is given and the members are `https://`. The files behind it are
+    /// read once: connections to etcd outlive certificates.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub async fn connect_with<E: AsRef<str>>(endpoints: &[E], tls: Option<&EtcdTls>) -> Result<Self, Error> {
+        let mut options = ConnectOptions::new()
             .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
             .with_connect_timeout(CONNECT_WITHIN)
             .with_require_leader(true);
+        if let Some(tls) = tls {
+            let mut wanted = TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca));
+            if let Some((cert, key)) = &tls.client {
+                wanted = wanted.identity(Identity::from_pem(cert, key));
+            }
+            options = options.with_tls(wanted);
+        }
         let mut members = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
             let client = Client::connect([endpoint.as_ref()], Some(options.clone())).await;

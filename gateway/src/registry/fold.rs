@@ -2,7 +2,8 @@
 //!
 //! A pure function of the entries and the static part of the configuration; what it remembers between
 //! calls are only checked manifests, by key and revision. What cannot be used is quarantined with a
-//! reason and disturbs nothing else: there is no error here. (An operator's order that is not understood
+//! reason and disturbs nothing else: there is no error here. With an anchor in the configuration only what
+//! is signed comes here at all (`registry/notary.rs`). (An operator's order that is not understood
 //! suspends its node.) When two entries contradict each other
 //! the one that every gateway finds first wins: a name belongs to the first region by key, a foreign
 //! method to the spec that was written first.
@@ -13,9 +14,13 @@ use super::{
     Entry,
     keys::{Key, Part, Prefix},
     manifest::{self, Checked},
-    policy,
+    notary::Notary,
+    policy, shift,
 };
-use crate::table::{CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Source, Stage, Table};
+use crate::identity::{SpiffeId, Trust};
+use crate::table::{
+    CEILINGS, Check, Endpoint, Intent, Node, Policy, Quarantined, Shift, Source, Stage, Table,
+};
 use apps::Apps;
 use prost::Message;
 use std::{
@@ -40,6 +45,10 @@ pub struct Fold {
     own: Vec<Arc<Method>>,
     checked: Memo,
     apps: Apps,
+    /// How certificates are judged; `None`: there are none.
+    trust: Option<Trust>,
+    /// Lets only signed entries through; `None`: no anchor is configured.
+    notary: Option<Notary>,
 }
 
 /// Manifests that were checked before, with the revision they were read at.
@@ -73,11 +82,47 @@ impl Fold {
     #[must_use]
     pub fn new(prefix: Prefix, base: Table, source: Source) -> Self {
         let own = method::own().into_iter().map(Arc::new).collect();
-        Self { prefix, base, source, own, checked: Memo::new(), apps: Apps::default() }
+        let (checked, apps) = (Memo::new(), Apps::default());
+        Self { prefix, base, source, own, checked, apps, trust: None, notary: None }
     }
 
-    /// The table that the entries make at this revision.
+    /// Nodes have certificates, and where an anchor is configured nothing counts that they did not sign.
+    #[must_use]
+    pub fn trusting(self, trust: Option<Trust>) -> Self {
+        let notary = trust.clone().filter(|trust| trust.root().is_some()).map(Notary::new);
+        Self { trust, notary, ..self }
+    }
+
+    /// When the table changes without any change of an entry, because a certificate ends, in seconds since
+    /// 1970-01-01 UTC.
+    #[must_use]
+    pub fn due(&self) -> i64 {
+        self.notary.as_ref().map_or(i64::MAX, Notary::due)
+    }
+
+    /// Takes what these entries say of trust, and nothing else: who is revoked is out at once, also while
+    /// the table stays as it is.
+    pub fn learn(&mut self, entries: &Entries) {
+        if let Some(notary) = &mut self.notary {
+            notary.learn(&self.prefix, entries);
+        }
+    }
+
+    /// The table that the entries make at this revision, now.
     pub fn table(&mut self, entries: &Entries, revision: i64) -> Table {
+        self.table_at(entries, revision, suiyue_proto::identity::files::now())
+    }
+
+    /// The same at another instant, in seconds since 1970-01-01 UTC: certificates have their time.
+    pub fn table_at(&mut self, entries: &Entries, revision: i64, unix_s: i64) -> Table {
+        let Some(notary) = &mut self.notary else { return self.fold(entries, revision) };
+        let passed = notary.judge(&self.prefix, entries, unix_s);
+        let mut table = self.fold(&passed.entries, revision);
+        table.quarantined.extend(passed.quarantined);
+        table
+    }
+
+    fn fold(&mut self, entries: &Entries, revision: i64) -> Table {
         let mut table = Table { source: self.source, revision, ..self.base.clone() };
         for own in &self.own {
             table.methods.insert(own.path.as_str().into(), own.clone());
@@ -89,7 +134,7 @@ impl Fold {
         let drafts = self.drafts(groups, &mut table);
         let drafts = claim_methods(drafts, &mut table);
         for draft in &drafts {
-            let node = assemble(draft, &mut table);
+            let node = assemble(draft, self.trust.as_ref(), &mut table);
             table.nodes.insert(node.name.clone(), Arc::new(node));
         }
         for (region, name, entry) in intents {
@@ -105,9 +150,15 @@ impl Fold {
         for entry in entries.values() {
             match self.prefix.parse(&entry.key) {
                 Err(bad) => quarantine(table, entry, bad.to_string()),
-                // The follower keeps the audit out; here it would say nothing.
-                Ok(Key::Gateway(_) | Key::Audit(_) | Key::AuditHead) => {}
+                // The follower keeps the past out; here it would say nothing. Of trust the notary has taken
+                // what it could believe; without an anchor it means nothing.
+                Ok(Key::Gateway(_) | Key::Trust(_) | Key::Audit(_) | Key::AuditHead) => {}
+                Ok(Key::ShiftLog(_) | Key::ShiftApproval(_)) => {}
                 Ok(Key::App(name)) => apps.push((name, entry)),
+                Ok(Key::Shift { region, from }) => match read_shift(region, &from, &entry.value) {
+                    Ok(shift) => table.shifts.push(Arc::new(shift)),
+                    Err(reason) => quarantine(table, entry, reason),
+                },
                 Ok(Key::Region(code)) => match read_policy(code, &entry.value) {
                     Ok(policy) => drop(table.policies.insert(code, policy)),
                     Err(reason) => quarantine(table, entry, reason),
@@ -196,7 +247,7 @@ fn claim_methods<'a>(mut drafts: Vec<Draft<'a>>, table: &mut Table) -> Vec<Draft
     usable
 }
 
-fn assemble(draft: &Draft<'_>, table: &mut Table) -> Node {
+fn assemble(draft: &Draft<'_>, trust: Option<&Trust>, table: &mut Table) -> Node {
     let Draft { manifest, parts, .. } = draft;
     let (intent, drained) = parts.intent.map_or_else(Default::default, |entry| {
         let (intent, drained, complaint) = read_intent(&entry.value);
@@ -213,7 +264,8 @@ fn assemble(draft: &Draft<'_>, table: &mut Table) -> Node {
         match read_live(name, &entry.value, &manifest.scopes) {
             Ok((endpoint, complaint)) => {
                 let draining = endpoint.draining || drained.contains(name);
-                endpoints.push(Endpoint { draining, ..endpoint });
+                let identity = certified(trust, manifest, &entry.value);
+                endpoints.push(Endpoint { draining, identity, ..endpoint });
                 if let Some(reason) = complaint {
                     quarantine(table, entry, reason);
                 }
@@ -232,6 +284,15 @@ fn assemble(draft: &Draft<'_>, table: &mut Table) -> Node {
         is_static: false,
         endpoints,
     }
+}
+
+/// Whom the endpoint's certificate must name: with an anchor every endpoint has one, without one those
+/// that declare it.
+fn certified(trust: Option<&Trust>, manifest: &Checked, live: &[u8]) -> Option<Arc<SpiffeId>> {
+    let trust = trust?;
+    let declares = || v1::LiveEndpoint::decode(live).is_ok_and(|live| live.signed.is_some());
+    let id = || SpiffeId::node(&trust.federation(), manifest.region, &manifest.name);
+    (trust.root().is_some() || declares()).then(|| Arc::new(id()))
 }
 
 /// Operators may drain a node of the configuration too.
@@ -329,6 +390,7 @@ fn read_live(name: &str, value: &[u8], scopes: &[Code]) -> Result<(Endpoint, Opt
         ready,
         draining: report.draining,
         check: Check::Grpc,
+        identity: None,
     };
     Ok((endpoint, complaint))
 }
@@ -337,6 +399,11 @@ fn read_policy(code: Code, value: &[u8]) -> Result<Policy, String> {
     manifest::routing_region("region", code.get()).map_err(|invalid| invalid.to_string())?;
     let policy = v1::RegionPolicy::decode(value).map_err(|error| undecodable(&error))?;
     policy::check(&policy).map_err(|invalid| invalid.to_string())
+}
+
+fn read_shift(region: Code, from: &str, value: &[u8]) -> Result<Shift, String> {
+    let shift = v1::Shift::decode(value).map_err(|error| undecodable(&error))?;
+    shift::check(&shift, region, from).map_err(|invalid| invalid.to_string())
 }
 
 fn undecodable(error: &prost::DecodeError) -> String {

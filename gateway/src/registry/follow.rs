@@ -27,10 +27,14 @@ use super::{
     last_known_good::Saved,
     peers::Peers,
 };
-use crate::table::{Source, Table};
+use crate::{
+    identity::Trust,
+    table::{Source, Table},
+};
 use rand::Rng as _;
 use status::ALARM;
 use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
+use suiyue_proto::identity::files::now;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +57,8 @@ pub struct Start {
     pub source: Source,
     /// The copy on disk, from the last time.
     pub copy: Option<Saved>,
+    /// How certificates are judged; `None`: there are none.
+    pub trust: Option<Trust>,
     /// Gateways that are asked when there is neither a registry nor a copy.
     pub peers: Peers,
 }
@@ -66,12 +72,12 @@ pub fn follow(
     publish: impl FnMut(Arc<Table>),
     shutdown: CancellationToken,
 ) -> (Status, impl Future<Output = ()>) {
-    let Start { registry, prefix, base, source, copy, peers } = start;
+    let Start { registry, prefix, base, source, copy, trust, peers } = start;
     let fixed: Vec<_> = base.nodes.values().flat_map(|node| node.scopes.iter().copied()).collect();
     let status = Status::new(prefix.clone(), Books::new(prefix.clone(), fixed));
     let mut follower = Follower {
         registry,
-        fold: Fold::new(prefix.clone(), base, source),
+        fold: Fold::new(prefix.clone(), base, source).trusting(trust),
         prefix,
         status: status.clone(),
         publish,
@@ -174,8 +180,11 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
     async fn idle(&self, until: Instant) -> Idle {
         let next = self.status.books(Books::next);
         let due = next.map_or(until, |next| next.min(until));
+        // A certificate that ends while the table is frozen closes its connections all the same.
+        let frozen = self.status.books(|books| books.freeze().is_some());
         tokio::select! {
             () = self.status.ordered.notified() => return Idle::Changed,
+            () = instant(self.fold.due()), if !frozen => return Idle::Changed,
             () = tokio::time::sleep_until(due) => {}
         }
         let now = Instant::now();
@@ -297,9 +306,16 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
     fn publish(&mut self) {
         let (mut table, listed) = {
             let known = self.status.known();
-            // A freeze began with a table: that one stays.
+            // A freeze began with a table: that one stays. Who is revoked is out all the same: connections
+            // are held to the roll.
             if known.books.freeze().is_some() {
+                self.fold.learn(known.books.heard());
                 return;
+            }
+            // Of trust the registry's own word counts at once, whatever is held: a record can only be replaced
+            // by a newer one, and who is revoked must be out.
+            if !known.books.held().is_empty() {
+                self.fold.learn(known.books.heard());
             }
             let mut table = self.fold.table(&known.books.applied(), known.freshness.revision);
             table.hash = known.books.digest().hex();
@@ -324,6 +340,14 @@ impl<P: FnMut(Arc<Table>)> Follower<P> {
             tracing::warn!(key, reason, "a key of the registry cannot be used");
         }
         self.complained = now;
+    }
+}
+
+/// Until an instant of the wall clock, in seconds since 1970-01-01 UTC.
+async fn instant(unix_s: i64) {
+    // Clocks are set: a far instant is looked at again every hour.
+    while let Ok(left @ 1..) = u64::try_from(unix_s.saturating_sub(now())) {
+        tokio::time::sleep(Duration::from_secs(left.min(3600))).await;
     }
 }
 

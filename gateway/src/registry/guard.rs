@@ -30,6 +30,7 @@ use super::{
     Entry,
     fold::Entries,
     keys::{Key, Part, Prefix},
+    manifest,
 };
 use prost::Message as _;
 use std::{
@@ -337,8 +338,8 @@ impl<'a> Census<'a> {
 
     fn scopes(&self, node: &NodeKey) -> impl Iterator<Item = u32> + use<> {
         let spec = self.nodes.get(node).and_then(|(spec, _)| *spec);
-        let spec = spec.and_then(|spec| v1::NodeSpec::decode(spec.value.clone()).ok());
-        spec.and_then(|spec| spec.manifest).map(|manifest| manifest.scopes).unwrap_or_default().into_iter()
+        let manifest = spec.and_then(|spec| manifest::stored(&spec.value).ok());
+        manifest.map(|manifest| manifest.scopes).unwrap_or_default().into_iter()
     }
 }
 

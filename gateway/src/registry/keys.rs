@@ -67,6 +67,20 @@ impl Prefix {
         key.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.starts_with("/audit/"))
     }
 
+    /// The key tells of the past: no table is made from it, and there are many. The audit, and the log and the
+    /// approvals of shifts.
+    #[must_use]
+    pub fn is_history(&self, key: &str) -> bool {
+        let parts = ["/audit/", "/shifts/log/", "/shifts/approvals/"];
+        key.strip_prefix(self.0.as_str()).is_some_and(|rest| parts.iter().any(|part| rest.starts_with(part)))
+    }
+
+    /// What the keys of the shifts' log begin with.
+    #[must_use]
+    pub fn shift_log(&self) -> String {
+        format!("{}/shifts/log/", self.0)
+    }
+
     /// What the keys of the audit begin with.
     #[must_use]
     pub fn audit(&self) -> String {
@@ -102,12 +116,25 @@ pub enum Key {
     },
     /// `gateways/{id}`: presence of a gateway.
     Gateway(String),
+    /// `trust/{province}`: who may speak for a province, by the first two digits of its code.
+    Trust(Code),
     /// `apps/{app}`: what an app may call.
     App(String),
     /// `audit/{ulid}`: an entry of the audit.
     Audit(Ulid),
     /// `audit/head`: the last entry of the audit.
     AuditHead,
+    /// `shifts/active/{region}/{from}`: the one shift away from a node.
+    Shift {
+        /// The region whose calls move.
+        region: Code,
+        /// The node they leave.
+        from: String,
+    },
+    /// `shifts/log/{id}`: every shift, as it stands or stood last.
+    ShiftLog(String),
+    /// `shifts/approvals/{plan}`: a second person's word for a plan.
+    ShiftApproval(String),
 }
 
 /// What is kept of a node, one key each, because each has its own writer.
@@ -123,6 +150,14 @@ pub enum Part {
     Live(String),
     /// `gone/{endpoint}`: an endpoint that has said goodbye.
     Gone(String),
+}
+
+impl Part {
+    /// The node says it, and signs it. Operators' orders it does not, and a goodbye makes no route.
+    #[must_use]
+    pub const fn is_signed(&self) -> bool {
+        matches!(self, Self::Spec | Self::Keys | Self::Live(_))
+    }
 }
 
 /// A key that is none of ours.
@@ -157,9 +192,13 @@ impl fmt::Display for Key {
         match self {
             Self::Region(code) => write!(f, "regions/{code}"),
             Self::Gateway(id) => write!(f, "gateways/{id}"),
+            Self::Trust(code) => write!(f, "trust/{}", code.get() / 10_000),
             Self::App(name) => write!(f, "apps/{name}"),
             Self::Audit(id) => write!(f, "audit/{id}"),
             Self::AuditHead => f.write_str("audit/head"),
+            Self::Shift { region, from } => write!(f, "shifts/active/{region}/{from}"),
+            Self::ShiftLog(id) => write!(f, "shifts/log/{id}"),
+            Self::ShiftApproval(plan) => write!(f, "shifts/approvals/{plan}"),
             Self::Node { region, node, part } => match part {
                 Part::Spec => write!(f, "nodes/{region}/{node}/spec"),
                 Part::Keys => write!(f, "nodes/{region}/{node}/keys"),
@@ -181,9 +220,13 @@ impl FromStr for Key {
         match parts[..] {
             ["regions", code] => Ok(Self::Region(region(code)?)),
             ["gateways", id] => Ok(Self::Gateway(named(id)?)),
+            ["trust", digits] => Ok(Self::Trust(province(digits)?)),
             ["apps", name] => Ok(Self::App(named(name)?)),
             ["audit", "head"] => Ok(Self::AuditHead),
             ["audit", id] => id.parse().map(Self::Audit).map_err(|_| BadKey::Ulid(id.to_owned())),
+            ["shifts", "active", code, from] => Ok(Self::Shift { region: region(code)?, from: named(from)? }),
+            ["shifts", "log", id] => Ok(Self::ShiftLog(named(id)?)),
+            ["shifts", "approvals", plan] => Ok(Self::ShiftApproval(named(plan)?)),
             ["nodes", code, name, "spec"] => node(code, name, Part::Spec),
             ["nodes", code, name, "keys"] => node(code, name, Part::Keys),
             ["nodes", code, name, "intent"] => node(code, name, Part::Intent),
@@ -197,6 +240,15 @@ impl FromStr for Key {
 fn region(text: &str) -> Result<Code, BadKey> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| BadKey::Region(text.to_owned()))
+}
+
+/// A province by the two digits that its codes begin with.
+fn province(digits: &str) -> Result<Code, BadKey> {
+    let bad = || BadKey::Region(digits.to_owned());
+    if digits.len() != 2 {
+        return Err(bad());
+    }
+    region(&format!("{digits}0000")).map_err(|_| bad())
 }
 
 fn named(text: &str) -> Result<String, BadKey> {
@@ -228,12 +280,15 @@ mod tests {
     fn every_kind_of_key_is_built_and_parsed() {
         check("regions/440100", Ok(Key::Region(guangzhou())));
         check("gateways/gw-1", Ok(Key::Gateway("gw-1".to_owned())));
+        check("trust/44", Ok(Key::Trust(Code::new(440_000).unwrap())));
         check("apps/gate-1", Ok(Key::App("gate-1".to_owned())));
         check("audit/head", Ok(Key::AuditHead));
         let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
         check(&format!("audit/{id}"), Ok(Key::Audit(id.parse().unwrap())));
         assert!(Prefix::default().is_audit("/suiyue/v1/audit/head"));
         assert!(!Prefix::default().is_audit("/suiyue/v1/apps/audit"));
+        assert!(Prefix::default().is_history("/suiyue/v1/shifts/log/1"));
+        assert!(!Prefix::default().is_history("/suiyue/v1/shifts/active/440100/suikang"));
         check("nodes/440100/suikang/spec", of_suikang(Part::Spec));
         check("nodes/440100/suikang/keys", of_suikang(Part::Keys));
         check("nodes/440100/suikang/intent", of_suikang(Part::Intent));
@@ -255,6 +310,9 @@ mod tests {
         check("nodes/440100/suikang", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live", Err(BadKey::Unknown));
         check("nodes/440100/suikang/live/a/b", Err(BadKey::Unknown));
+        check("trust/440000", Err(BadKey::Region("440000".to_owned())));
+        check("trust/4", Err(BadKey::Region("4".to_owned())));
+        check("trust/00", Err(BadKey::Region("00".to_owned())));
         check("audit/tail", Err(BadKey::Ulid("tail".to_owned())));
         check("regions/4401", Err(BadKey::Region("4401".to_owned())));
         check("regions/+40100", Err(BadKey::Region("+40100".to_owned())));

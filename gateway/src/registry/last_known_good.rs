@@ -9,13 +9,14 @@
 //! replaces it.
 
 use super::{Entry, fold::Entries, follow::Status, keys::Prefix};
+use crate::clock::unix_ms;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use prost::Message as _;
 use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use suiyue_proto::v1;
 use tokio_util::sync::CancellationToken;
@@ -152,7 +153,7 @@ impl LastKnownGood {
     }
 
     async fn copy(&self, status: &Status, failed: &mut bool) {
-        let now = now_ms();
+        let now = unix_ms();
         let Some(saved) = status.saved(now) else { return };
         let keeper = self.clone();
         match tokio::task::spawn_blocking(move || keeper.save(&saved)).await {
@@ -174,11 +175,6 @@ impl LastKnownGood {
             Err(_) => {}
         }
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// One entry of a copy.

@@ -6,6 +6,8 @@
 
 use super::keys::is_name;
 use crate::table::Role;
+use bytes::Bytes;
+use prost::{DecodeError, Message as _};
 use std::sync::Arc;
 use suiyue_proto::{
     method::{Method, methods_of},
@@ -47,6 +49,16 @@ pub struct Checked {
     pub rps_max: Option<u32>,
     /// Methods of foreign services; those of `suiyue.v1` are known anyway and left out.
     pub methods: Vec<Arc<Method>>,
+}
+
+/// The manifest in the value of a `spec`, signed or not; by itself it proves nothing. It is read as what was
+/// signed is read: a second copy of the field does not merge with the first.
+///
+/// # Errors
+/// The value cannot be decoded.
+pub fn stored(value: &Bytes) -> Result<v1::Manifest, DecodeError> {
+    let record = v1::SignedRecord::decode(value.clone())?;
+    v1::Manifest::decode(record.payload)
 }
 
 /// Checks a manifest against the region table and `own`, the methods of `suiyue.v1`.

@@ -6,6 +6,9 @@
 //! the registry, until one of them knows something or the registry answers; never after that: a copy
 //! must not replace what is newer.
 //!
+//! With certificates both sides show a gateway's. A copy is believed no more than a listing: what is not
+//! signed as it must be makes no route, whoever sent it.
+//!
 //! [`Answering`] is the other side. Copies go in pieces of about a megabyte, so that neither side depends
 //! on how large a message the other one takes.
 
@@ -14,6 +17,7 @@ use super::{
     keys::Prefix,
     last_known_good::{self, Saved},
 };
+use crate::identity::{Peer, Subject, Trust, dial::Dialer};
 use futures_util::{StreamExt as _, future::join_all, stream::BoxStream};
 use prost::Message as _;
 use std::time::Duration;
@@ -25,7 +29,10 @@ use suiyue_proto::{
         gateway_service_server::{GatewayService, GatewayServiceServer},
     },
 };
-use tonic::{Request, Response, Status, transport::Endpoint};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint},
+};
 
 /// A peer that has not connected within this time is passed over.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
@@ -40,13 +47,16 @@ const MAX_PIECE: usize = 8 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct Peers {
     addresses: Vec<String>,
+    /// `None`: they are asked in the clear.
+    dialer: Option<Dialer>,
 }
 
 impl Peers {
-    /// Gateways by the addresses (`host:port`) of their control ports.
+    /// Gateways by the addresses (`host:port`) of their control ports. With trust they must show a
+    /// gateway's certificate of this federation.
     #[must_use]
-    pub fn new(addresses: Vec<String>) -> Self {
-        Self { addresses }
+    pub fn new(addresses: Vec<String>, trust: Option<&Trust>) -> Self {
+        Self { addresses, dialer: trust.map(Dialer::to_gateways) }
     }
 
     /// The newest copy that any of them has.
@@ -58,9 +68,9 @@ impl Peers {
             return Err("no peers are configured".to_owned());
         }
         let ask = |address: &String| {
-            let (address, root) = (address.clone(), prefix.root());
+            let (address, root, dialer) = (address.clone(), prefix.root(), self.dialer.as_ref());
             async move {
-                let copy = tokio::time::timeout(COPY_WITHIN, copy(&address, root)).await;
+                let copy = tokio::time::timeout(COPY_WITHIN, copy(&address, dialer, root)).await;
                 let copy = copy.unwrap_or_else(|_| Err(format!("no copy within {COPY_WITHIN:?}")));
                 copy.map_err(|why| format!("{address}: {why}"))
             }
@@ -87,10 +97,18 @@ fn is_newer(one: &Saved, other: &Saved) -> bool {
     one.unix_ms > other.unix_ms
 }
 
-async fn copy(address: &str, prefix: String) -> Result<Saved, String> {
+async fn connect(address: &str, dialer: Option<&Dialer>) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
-    let channel = endpoint.connect_timeout(CONNECT_WITHIN).tcp_nodelay(true).connect().await;
-    let channel = channel.map_err(|error| root_cause(&error))?;
+    let endpoint = endpoint.connect_timeout(CONNECT_WITHIN).tcp_nodelay(true);
+    let channel = match dialer {
+        None => endpoint.connect().await,
+        Some(dialer) => dialer.channel(endpoint).await,
+    };
+    channel.map_err(|error| root_cause(&error))
+}
+
+async fn copy(address: &str, dialer: Option<&Dialer>, prefix: String) -> Result<Saved, String> {
+    let channel = connect(address, dialer).await?;
     let mut client = GatewayServiceClient::new(channel).max_decoding_message_size(MAX_PIECE);
     let told = |status: Status| format!("{:?}: {}", status.code(), status.message());
     let pieces = client.copy_registry(CopyRegistryRequest { prefix: prefix.clone() }).await.map_err(told)?;
@@ -144,6 +162,10 @@ impl GatewayService for Answering {
         &self,
         request: Request<CopyRegistryRequest>,
     ) -> Result<Response<Self::CopyRegistryStream>, Status> {
+        let peer = request.extensions().get::<Peer>().map(|peer| &peer.id().subject);
+        if !matches!(peer, None | Some(Subject::Gateway(_))) {
+            return Err(Reason::IdentityRefused.with(&[("expected", "a gateway")]));
+        }
         if request.get_ref().prefix != self.prefix.root() {
             return Err(Reason::FieldInvalid.with(&[("field", "prefix"), ("expected", &self.prefix.root())]));
         }

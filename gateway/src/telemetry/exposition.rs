@@ -35,6 +35,8 @@ pub struct Scene {
     pub snapshot: Arc<Snapshot>,
     /// How long plans took to make.
     pub rebuilds: Reading,
+    /// Whose certificate ends when, in seconds since 1970-01-01 UTC.
+    pub expiries: Vec<(String, i64)>,
     /// Since when the registry has not confirmed the table; as far back as the copy on disk goes;
     /// `None`: there is no registry, or neither it nor a copy was read yet.
     pub age: Option<Duration>,

@@ -1,6 +1,6 @@
 //! How many calls did each node take so far?
 //!
-//! Sums over workers, classes and reasons, by region and node: what the console draws its curves from.
+//! Sums over workers, classes and reasons, by region and node: what operators see move.
 
 use super::{BOUNDS_US, End, Metrics};
 use std::{
@@ -11,6 +11,12 @@ use tonic::Code;
 
 /// Buckets of durations.
 const BUCKETS: usize = BOUNDS_US.len() + 1;
+
+/// Upper bounds of the buckets of durations, in microseconds. There is one more bucket, which is open.
+#[must_use]
+pub const fn bounds_us() -> &'static [u64] {
+    &BOUNDS_US
+}
 
 /// Calls since the gateway started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,6 +31,27 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// The same from what the operator API told; buckets that are missing are empty, more are left out.
+    #[must_use]
+    pub fn told(calls: u64, failed: u64, told: &[u64]) -> Self {
+        let mut buckets = [0; BUCKETS];
+        buckets.iter_mut().zip(told).for_each(|(bucket, &told)| *bucket = told);
+        Self { calls, failed, buckets }
+    }
+
+    /// Calls by duration, without the bounds ([`bounds_us`]).
+    #[must_use]
+    pub fn buckets(&self) -> &[u64] {
+        &self.buckets
+    }
+
+    /// Adds another's calls.
+    pub fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.failed += other.failed;
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(bucket, more)| *bucket += more);
+    }
+
     /// What came after `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -124,5 +151,9 @@ mod tests {
         let refused = taken[&(440_100, nobody)];
         assert_eq!((refused.calls, refused.failed), (1, 0), "too much load is no failure");
         assert_eq!(at_city.since(&at_city).p99_ms(), None);
+        let mut told = Taken::told(at_city.calls, at_city.failed, at_city.buckets());
+        assert_eq!(told, at_city);
+        told.add(&at_city);
+        assert_eq!((told.calls, told.since(&at_city)), (404, at_city));
     }
 }

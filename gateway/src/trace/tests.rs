@@ -50,6 +50,7 @@ fn vitals(node: &str) -> Arc<Vitals> {
         ready: Vec::new(),
         draining: false,
         check: Check::None,
+        identity: None,
     };
     Arc::new(Vitals::new(0, node.into(), endpoint, Arc::new(Notify::new()), 1))
 }

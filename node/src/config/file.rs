@@ -24,6 +24,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) population: Vec<Population>,
     pub(super) join: Option<Spanned<Join>>,
+    pub(super) identity: Option<Spanned<Identity>>,
     #[serde(default)]
     pub(super) key: Vec<Key>,
     #[serde(default)]
@@ -50,6 +51,14 @@ pub(super) struct Population {
 
 fn first_seed() -> u64 {
     1
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) trust: PathBuf,
 }
 
 #[derive(Deserialize)]

@@ -94,3 +94,43 @@ fn the_examples_hold() {
     let error = Config::load(Some(Path::new("absent.toml")), &Overrides::default()).unwrap_err();
     assert!(error.to_string().starts_with("absent.toml: "));
 }
+
+#[test]
+fn a_certificate_names_the_node_and_takes_the_place_of_a_token() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use suiyue_proto::identity::Usage;
+    use suiyue_proto::identity::files::now;
+    use suiyue_proto::identity::issue::{Authority, Order};
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, _) = Authority::new("Guangdong", 0, now() + 1000).unwrap();
+    let put = |uri: &str| {
+        let order = Order {
+            uris: vec![uri.to_owned()],
+            hosts: Vec::new(),
+            uses: vec![Usage::Client, Usage::Server],
+            not_before_unix_s: 0,
+            not_after_unix_s: now() + 500,
+        };
+        let issued = authority.issue(&order).unwrap();
+        let texts = [("cert", issued.cert), ("key", issued.key), ("trust", authority.cert().to_owned())];
+        for (name, text) in texts {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    };
+    let path = |name: &str| dir.path().join(name);
+    let (cert, key, trust) = (path("cert"), path("key"), path("trust"));
+    let section = format!("[identity]\ncert = {cert:?}\nkey = {key:?}\ntrust = {trust:?}\n");
+    put("spiffe://lingnan/region/440100/node/suikang");
+    let config = load(&format!("{GOOD}{section}[join]\ngateways = [\"a:1\"]\n")).unwrap();
+    assert!(config.identity.is_some() && config.join.is_some_and(|join| join.token.is_empty()));
+    put("spiffe://lingnan/region/440100/node/yuekang");
+    check(&section, 3, "but this node is spiffe://lingnan/region/440100/node/suikang");
+    put("spiffe://lingnan/gateway/gw-1");
+    check(&section, 3, "the certificate is of spiffe://lingnan/gateway/gw-1");
+    fs::set_permissions(path("key"), fs::Permissions::from_mode(0o604)).unwrap();
+    check(&section, 3, "chmod 600");
+    fs::remove_file(path("key")).unwrap();
+    check(&section, 3, "key: No such file");
+}

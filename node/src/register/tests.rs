@@ -50,6 +50,7 @@ fn registration(gateways: Vec<String>) -> Registration {
     Registration {
         gateways,
         token: "secret".to_owned(),
+        identity: None,
         manifest: v1::Manifest { region: 440_100, node: "suikang".to_owned(), ..v1::Manifest::default() },
         endpoint: "suikang-1".to_owned(),
         address: "127.0.0.1:9".to_owned(),

@@ -15,6 +15,7 @@ use rustls::{
 };
 use std::{
     fmt,
+    ops::Range,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -210,9 +211,17 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Who vouches for certificates.
 #[derive(Debug, Clone)]
 pub struct Authorities {
+    /// All of them.
     roots: Arc<RootCertStore>,
-    /// When each of them ends, in seconds since 1970-01-01 UTC.
-    ends: Vec<i64>,
+    each: Vec<Authority>,
+}
+
+/// One authority's certificate.
+#[derive(Debug, Clone)]
+struct Authority {
+    cert: CertificateDer<'static>,
+    /// When it begins and ends, in seconds since 1970-01-01 UTC.
+    time: Range<i64>,
 }
 
 impl Authorities {
@@ -221,19 +230,21 @@ impl Authorities {
     /// # Errors
     /// [`Refused`]: one of them is none, or there is none at all.
     pub fn new<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, Refused> {
-        let (mut roots, mut ends) = (RootCertStore::empty(), Vec::new());
+        let (mut roots, mut each) = (RootCertStore::empty(), Vec::new());
         for der in certificates {
             let cert = parse(der)?;
             if !cert.is_ca() {
                 return Err(Refused::Untrusted("it is no authority's certificate".to_owned()));
             }
-            ends.push(cert.validity().not_after.timestamp());
-            roots.add(CertificateDer::from(der.to_vec())).map_err(unreadable)?;
+            let time = cert.validity().not_before.timestamp()..cert.validity().not_after.timestamp();
+            let cert = CertificateDer::from(der.to_vec());
+            roots.add(cert.clone()).map_err(unreadable)?;
+            each.push(Authority { cert, time });
         }
-        if ends.is_empty() {
+        if each.is_empty() {
             return Err(Refused::Untrusted("no certificate of an authority is given".to_owned()));
         }
-        Ok(Self { roots: Arc::new(roots), ends })
+        Ok(Self { roots: Arc::new(roots), each })
     }
 
     /// The same, from PEM.
@@ -248,7 +259,36 @@ impl Authorities {
     /// When the first of them ends, in seconds since 1970-01-01 UTC.
     #[must_use]
     pub fn first_end(&self) -> i64 {
-        self.ends.iter().copied().min().unwrap_or(i64::MAX)
+        self.each.iter().map(|one| one.time.end).min().unwrap_or(i64::MAX)
+    }
+
+    /// Which of them may vouch at an instant, in seconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn valid_at(&self, unix_s: i64) -> Vec<bool> {
+        self.each.iter().map(|one| one.time.contains(&unix_s)).collect()
+    }
+
+    /// When [`valid_at`](Self::valid_at) changes next, after this instant; `i64::MAX`: never.
+    #[must_use]
+    pub fn turns_after(&self, unix_s: i64) -> i64 {
+        let turns = self.each.iter().flat_map(|one| [one.time.start, one.time.end]);
+        turns.filter(|turn| *turn > unix_s).min().unwrap_or(i64::MAX)
+    }
+
+    /// Those that may vouch at an instant: webpki takes an authority as it is, whatever its time.
+    fn roots_at(&self, unix_s: i64) -> Result<Arc<RootCertStore>, Refused> {
+        let valid = self.valid_at(unix_s);
+        if valid.iter().all(|valid| *valid) {
+            return Ok(self.roots.clone());
+        }
+        let mut roots = RootCertStore::empty();
+        for (one, _) in self.each.iter().zip(valid).filter(|(_, valid)| *valid) {
+            roots.add(one.cert.clone()).map_err(unreadable)?;
+        }
+        if roots.is_empty() {
+            return Err(Refused::Untrusted("the authority's own certificate is not valid now".to_owned()));
+        }
+        Ok(Arc::new(roots))
     }
 
     /// One of them vouches for the certificate in front of the chain, for this use, at this instant.
@@ -268,22 +308,19 @@ impl Authorities {
         if chain.len() > MAX_CHAIN {
             return Err(Refused::Untrusted(format!("the chain has more than {MAX_CHAIN} certificates")));
         }
-        // webpki takes an authority as it is; one whose time is over vouches for nobody any more.
-        if self.ends.iter().all(|end| *end <= unix_s) {
-            return Err(Refused::Untrusted("the authority's own certificate has expired".to_owned()));
-        }
+        let roots = self.roots_at(unix_s)?;
         let untrusted = |error: rustls::Error| Refused::Untrusted(error.to_string());
         match usage {
             Usage::Server => verify_server_cert_signed_by_trust_anchor(
                 &ParsedCertificate::try_from(end).map_err(unreadable)?,
-                &self.roots,
+                &roots,
                 others,
                 now,
                 provider().signature_verification_algorithms.all,
             )
             .map_err(untrusted)?,
             Usage::Client => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider())
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
                     .build()
                     .map_err(unreadable)?;
                 verifier.verify_client_cert(end, others, now).map_err(untrusted)?;

@@ -153,9 +153,6 @@ pub struct Identity {
     shown: watch::Sender<Arc<Shown>>,
 }
 
-/// What tells whether a file was replaced.
-type Stamp = Vec<Option<(u64, i64, i64, u64)>>;
-
 impl Identity {
     /// Reads the files.
     ///
@@ -201,7 +198,7 @@ impl Identity {
 
     /// Follows the files until dropped.
     pub async fn keep(self) {
-        let mut keeper = Keeper { stamp: self.stamp(), ..Keeper::default() };
+        let mut keeper = self.keeper();
         keeper.remind(&self);
         loop {
             tokio::time::sleep(LOOK).await;
@@ -209,52 +206,29 @@ impl Identity {
         }
     }
 
-    fn stamp(&self) -> Stamp {
+    fn keeper(&self) -> Keeper {
         let Files { cert, key, trust } = &*self.files;
-        let stamp = |path: &PathBuf| {
-            fs::metadata(path).ok().map(|data| (data.ino(), data.mtime(), data.mtime_nsec(), data.len()))
-        };
-        [cert, key, trust].map(stamp).into()
+        Keeper { files: Followed::new([cert.clone(), key.clone(), trust.clone()].into()), warned: None }
     }
 }
 
-/// What a look at the files compares with.
-#[derive(Default)]
+/// Looks after an identity.
 struct Keeper {
-    /// Of the files that are shown.
-    stamp: Stamp,
-    /// Of files that could not be used.
-    bad: Option<Stamp>,
-    /// They were complained of.
-    complained: bool,
+    files: Followed,
     /// End of the certificate that was last warned of.
     warned: Option<i64>,
 }
 
 impl Keeper {
     fn look(&mut self, identity: &Identity) {
+        if self.files.look(|| identity.reload()) {
+            let shown = identity.shown();
+            tracing::info!(
+                id = %shown.leaf.id, serial = shown.leaf.serial, not_after_unix_s = shown.leaf.not_after_unix_s,
+                "the certificate was read again"
+            );
+        }
         self.remind(identity);
-        let stamp = identity.stamp();
-        if stamp == self.stamp {
-            return;
-        }
-        match identity.reload() {
-            Ok(()) => {
-                let shown = identity.shown();
-                tracing::info!(
-                    id = %shown.leaf.id, serial = shown.leaf.serial, not_after_unix_s = shown.leaf.not_after_unix_s,
-                    "the certificate was read again"
-                );
-                *self = Self { stamp, warned: self.warned, ..Self::default() };
-                self.remind(identity);
-            }
-            Err(error) if self.bad.as_ref() == Some(&stamp) => {
-                if !std::mem::replace(&mut self.complained, true) {
-                    tracing::error!(%error, "the new certificate cannot be used; the old one stays in use");
-                }
-            }
-            Err(_) => (self.bad, self.complained) = (Some(stamp), false),
-        }
     }
 
     /// Warns once of a certificate that ends soon.
@@ -266,6 +240,68 @@ impl Keeper {
             tracing::warn!(id = %leaf.id, left_s, "this process's certificate ends soon: issue another one");
         }
     }
+}
+
+/// What tells whether a file was replaced.
+type Stamp = Vec<Option<(u64, i64, i64, u64)>>;
+
+/// Files of a certificate that are read again when they change.
+#[derive(Debug)]
+pub struct Followed {
+    paths: Vec<PathBuf>,
+    /// Of the files that are in use.
+    stamp: Stamp,
+    /// Of files that could not be used.
+    bad: Option<Stamp>,
+    /// They were complained of.
+    complained: bool,
+}
+
+impl Followed {
+    /// As they are now.
+    #[must_use]
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self { stamp: stamp(&paths), paths, bad: None, complained: false }
+    }
+
+    /// Looks once, and reads them if they have changed; whether they were read and can be used. Of files
+    /// that cannot be used the log speaks after a second look, once.
+    pub fn look<E: std::fmt::Display>(&mut self, reload: impl FnOnce() -> Result<(), E>) -> bool {
+        let stamp = stamp(&self.paths);
+        if stamp == self.stamp {
+            return false;
+        }
+        match reload() {
+            Ok(()) => {
+                (self.stamp, self.bad, self.complained) = (stamp, None, false);
+                return true;
+            }
+            Err(error) if self.bad.as_ref() == Some(&stamp) => {
+                if !std::mem::replace(&mut self.complained, true) {
+                    tracing::error!(%error, "the new certificate cannot be used; the old one stays in use");
+                }
+            }
+            Err(_) => (self.bad, self.complained) = (Some(stamp), false),
+        }
+        false
+    }
+
+    /// Looks every second until dropped.
+    pub async fn keep<E: std::fmt::Display>(mut self, mut reload: impl FnMut() -> Result<(), E>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.look(&mut reload) {
+                tracing::info!(files = ?self.paths, "a certificate was read again");
+            }
+        }
+    }
+}
+
+fn stamp(paths: &[PathBuf]) -> Stamp {
+    let stamp = |path: &PathBuf| {
+        fs::metadata(path).ok().map(|data| (data.ino(), data.mtime(), data.mtime_nsec(), data.len()))
+    };
+    paths.iter().map(stamp).collect()
 }
 
 impl ResolvesServerCert for Identity {

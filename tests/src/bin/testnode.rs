@@ -70,6 +70,9 @@ pub(crate) struct Options {
     /// Every handler waits so long.
     #[arg(long, default_value_t = 0)]
     delay_ms: u32,
+    /// Calls a second that it declares to carry; 0: it declares none.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rps_max: u32,
 }
 
 #[tokio::main(flavor = "current_thread")]

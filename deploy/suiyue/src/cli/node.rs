@@ -30,9 +30,16 @@ pub struct Intend {
     /// Check everything and show what would happen, but write nothing.
     #[arg(long, env = "SUIYUE_DRY_RUN")]
     pub dry_run: bool,
-    /// Skip stages on the way up, and leave a region with nobody who answers, if it must be.
+    /// Skip stages on the way up, and leave a region with nobody who answers, if it must be; what a guard
+    /// refuses needs an approval then.
     #[arg(long, env = "SUIYUE_FORCE")]
     pub force: bool,
+    /// Change nothing: say that somebody else may make exactly this change.
+    #[arg(long, env = "SUIYUE_APPROVE", conflicts_with = "dry_run")]
+    pub approve: bool,
+    /// Go without the load of this gateway, which does not answer; may be repeated.
+    #[arg(long, env = "SUIYUE_WITHOUT", value_name = "GATEWAY", value_delimiter = ',')]
+    pub without: Vec<String>,
     /// Who changes it, and why.
     #[command(flatten)]
     pub account: Account,
@@ -115,6 +122,7 @@ pub struct Drain {
 
 It calls the node's own port, only about the test holders named. Every point is named, with what was
 asked, expected and answered; a failed one shows the request. Exit code 1 when one failed.
+A node with certificates lets in gateways only: show one's with --cert, --key and --trust.
 Codes whose verdict is known (an old one: expired) stand in a file, one a line:
   {\"region\":440100,\"code\":\"SY1:440100:…\",\"verdict\":\"unknown\",\"reason\":\"code_expired\"}")]
 pub struct Verify {

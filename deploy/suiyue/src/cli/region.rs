@@ -92,6 +92,15 @@ pub struct SetPolicy {
     /// Check everything and show what would happen, but write nothing.
     #[arg(long, env = "SUIYUE_DRY_RUN")]
     pub dry_run: bool,
+    /// Although a guard refuses it; needs an approval.
+    #[arg(long, env = "SUIYUE_FORCE")]
+    pub force: bool,
+    /// Change nothing: say that somebody else may make exactly this change.
+    #[arg(long, env = "SUIYUE_APPROVE", conflicts_with = "dry_run")]
+    pub approve: bool,
+    /// Go without the load of this gateway, which does not answer; may be repeated.
+    #[arg(long, env = "SUIYUE_WITHOUT", value_name = "GATEWAY", value_delimiter = ',')]
+    pub without: Vec<String>,
     /// Take names of nodes that are not registered yet, with a warning.
     #[arg(long, env = "SUIYUE_ALLOW_UNREGISTERED")]
     pub allow_unregistered: bool,

@@ -44,7 +44,8 @@ Changes that are on their way show, too. Exit code 1 when something differs.")]
   suiyue registry freeze --off --dry-run                         how many keys the end would change
 
 It is one gateway that freezes, the first of --gateway that can be reached. A freeze lasts until --off
-or until the gateway restarts. Health, shares and the failover between nodes go on.")]
+or until the gateway restarts. It is carried out also while etcd cannot be written: the audit then lacks it,
+and the gateway's log has it. Health, shares and the failover between nodes go on.")]
     Freeze {
         /// Which gateway.
         #[command(flatten)]
@@ -52,9 +53,12 @@ or until the gateway restarts. Health, shares and the failover between nodes go 
         /// End the freeze: what the registry said meanwhile is applied.
         #[arg(long, env = "SUIYUE_FREEZE_OFF")]
         off: bool,
-        /// Why, at most 200 characters: it stands in the log and in the status.
+        /// Why, at most 200 characters: it stands in the audit and in the status.
         #[arg(long, env = "SUIYUE_REASON", value_name = "TEXT", required_unless_present = "off")]
         reason: Option<String>,
+        /// Who, for the audit; a certificate wins over this.
+        #[arg(long, env = "SUIYUE_ACTOR", value_name = "NAME")]
+        actor: Option<String>,
         /// Change nothing, and say what would happen.
         #[arg(long, env = "SUIYUE_DRY_RUN")]
         dry_run: bool,
@@ -69,9 +73,12 @@ It is one gateway that accepts, the first of --gateway that can be reached; ask 
         /// Which gateway.
         #[command(flatten)]
         ask: Ask,
-        /// Why, at most 200 characters: it stands in the log.
+        /// Why, at most 200 characters: it stands in the audit.
         #[arg(long, env = "SUIYUE_REASON", value_name = "TEXT", default_value = "")]
         reason: String,
+        /// Who, for the audit; a certificate wins over this.
+        #[arg(long, env = "SUIYUE_ACTOR", value_name = "NAME")]
+        actor: Option<String>,
         /// Change nothing, and say what would happen.
         #[arg(long, env = "SUIYUE_DRY_RUN")]
         dry_run: bool,

@@ -1,7 +1,8 @@
 //! Which gateway answers an operator?
 //!
 //! The first of the list that can be reached, each given two seconds. Only a failed connection moves
-//! on to the next: an answer, also a refusal, is an answer.
+//! on to the next: an answer, also a refusal, is an answer. With a certificate ([`introduce`]) it is asked
+//! over TLS, and must show a gateway's.
 
 use super::refusal;
 use crate::{
@@ -9,19 +10,22 @@ use crate::{
     exit::{Guarded, Usage},
 };
 use anyhow::{Context as _, anyhow, bail};
-use std::{error::Error as _, time::Duration};
+use std::{error::Error as _, sync::OnceLock, time::Duration};
 use suiyue_gateway::audit::actor::{MAX_REASON, is_actor, is_reason};
 use suiyue_proto::{
+    identity::{Files, Identity},
     reason::Reason,
     v1::{
         AcceptRegistryRequest, AcceptRegistryResponse, ChangeAppResponse, DescribeRegionRequest,
         DescribeRegionResponse, DiffRegistryRequest, DiffRegistryResponse, DumpRegistryRequest,
         DumpRegistryResponse, ExplainRouteRequest, ExplainRouteResponse, FreezeRegistryRequest,
         FreezeRegistryResponse, ListAppsRequest, ListAppsResponse, ListNodesRequest, ListNodesResponse,
-        ListRegionsRequest, ListRegionsResponse, ReadAuditRequest, ReadAuditResponse, RegistryStatusRequest,
-        RegistryStatusResponse, RememberedAuditRequest, RememberedAuditResponse, RevokeAppRequest,
-        RotateAppRequest, SetAppRequest, SetNodeIntentRequest, SetNodeIntentResponse, SetRegionPolicyRequest,
-        SetRegionPolicyResponse, TableInfo, operator_service_client::OperatorServiceClient,
+        ListRegionsRequest, ListRegionsResponse, ListShiftsRequest, ListTrafficRequest, ListTrafficResponse,
+        PublishTrustRequest, PublishTrustResponse, ReadAuditRequest, ReadAuditResponse,
+        RegistryStatusRequest, RegistryStatusResponse, RememberedAuditRequest, RememberedAuditResponse,
+        RevokeAppRequest, RotateAppRequest, SetAppRequest, SetNodeIntentRequest, SetNodeIntentResponse,
+        SetRegionPolicyRequest, SetRegionPolicyResponse, ShiftInfo, TableInfo,
+        operator_service_client::OperatorServiceClient, shift_service_client::ShiftServiceClient,
     },
 };
 use tonic::{
@@ -35,9 +39,28 @@ const STREAM_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A full dump of a large federation is larger than tonic's 4 MiB.
 const MAX_ANSWER: usize = 256 << 20;
 
+/// Who asks. One process asks as one person.
+static OWN: OnceLock<Identity> = OnceLock::new();
+
+/// Says who asks, once.
+///
+/// # Errors
+/// The files cannot be used.
+pub fn introduce(files: Files) -> anyhow::Result<()> {
+    let own = Identity::open(files).map_err(|error| anyhow!(Usage(error.to_string())))?;
+    OWN.set(own).map_err(|_| anyhow!("an operator has introduced itself twice"))
+}
+
+/// Who asks, if anybody said so.
+#[must_use]
+pub fn own() -> Option<&'static Identity> {
+    OWN.get()
+}
+
 /// A connection to the operator API of one gateway.
 pub struct Operator {
     client: OperatorServiceClient<Channel>,
+    shifts: ShiftServiceClient<Channel>,
     address: String,
     account: Account,
 }
@@ -47,6 +70,15 @@ pub struct Operator {
 /// # Errors
 /// When no address can be reached: names each with its cause.
 pub async fn connect_any(addresses: &[String], flag: &str) -> anyhow::Result<(Channel, String)> {
+    connect_as(None, addresses, flag).await
+}
+
+/// As [`connect_any`], as somebody.
+pub(super) async fn connect_as(
+    own: Option<&Identity>,
+    addresses: &[String],
+    flag: &str,
+) -> anyhow::Result<(Channel, String)> {
     let mut causes = Vec::new();
     for address in addresses {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
@@ -54,7 +86,13 @@ pub async fn connect_any(addresses: &[String], flag: &str) -> anyhow::Result<(Ch
             .tcp_nodelay(true)
             .timeout(ANSWER_WITHIN)
             .connect_timeout(CONNECT_WITHIN);
-        match tokio::time::timeout(CONNECT_WITHIN, endpoint.connect()).await {
+        let connect = async {
+            match own {
+                None => endpoint.connect().await,
+                Some(own) => suiyue_node::identity::connect(own, endpoint).await,
+            }
+        };
+        match tokio::time::timeout(CONNECT_WITHIN, connect).await {
             Ok(Ok(channel)) => return Ok((channel, address.clone())),
             Ok(Err(error)) => causes.push(format!("{address}: {}", root_cause(&error))),
             Err(_) => causes.push(format!("{address}: no answer within {} s", CONNECT_WITHIN.as_secs())),
@@ -71,15 +109,44 @@ fn root_cause(error: &tonic::transport::Error) -> String {
     if error.source().is_some() { cause.to_string() } else { error.to_string() }
 }
 
+/// The audit takes the name and the reason.
+///
+/// # Errors
+/// [`Usage`] names the flag.
+pub(super) fn checked(account: &Account) -> Result<(), Usage> {
+    if account.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
+        return Err(Usage("--actor: 1 to 64 characters of a-z, A-Z, 0-9 and -_.@ are wanted".to_owned()));
+    }
+    if account.reason.as_ref().is_some_and(|reason| !is_reason(reason)) {
+        return Err(Usage(format!("--reason: one line of at most {MAX_REASON} characters is wanted")));
+    }
+    Ok(())
+}
+
+/// A change that says who makes it, and why.
+pub(super) fn accounted<T>(account: &Account, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let metadata = request.metadata_mut();
+    if let Some(actor) = account.actor.as_ref().and_then(|actor| actor.parse().ok()) {
+        metadata.insert(suiyue_proto::metadata::ACTOR, actor);
+    }
+    if let Some(reason) = &account.reason {
+        let value = MetadataValue::from_bytes(reason.as_bytes());
+        metadata.insert_bin(suiyue_proto::metadata::CHANGE_REASON, value);
+    }
+    request
+}
+
 impl Operator {
     /// Connects to the first gateway that can be reached.
     ///
     /// # Errors
     /// When none can: names each address with its cause.
     pub async fn connect(gateways: &[String]) -> anyhow::Result<Self> {
-        let (channel, address) = connect_any(gateways, "--gateway").await?;
+        let (channel, address) = connect_as(OWN.get(), gateways, "--gateway").await?;
+        let shifts = ShiftServiceClient::new(channel.clone());
         let client = OperatorServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-        Ok(Self { client, address, account: Account::default() })
+        Ok(Self { client, shifts, address, account: Account::default() })
     }
 
     /// Says with every change from now on who makes it, and why.
@@ -87,27 +154,13 @@ impl Operator {
     /// # Errors
     /// [`Usage`]: the audit does not take the name or the reason.
     pub fn on_account(&mut self, account: &Account) -> Result<(), Usage> {
-        if account.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
-            return Err(Usage("--actor: 1 to 64 characters of a-z, A-Z, 0-9 and -_.@ are wanted".to_owned()));
-        }
-        if account.reason.as_ref().is_some_and(|reason| !is_reason(reason)) {
-            return Err(Usage(format!("--reason: one line of at most {MAX_REASON} characters is wanted")));
-        }
+        checked(account)?;
         self.account = account.clone();
         Ok(())
     }
 
     fn change<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        let metadata = request.metadata_mut();
-        if let Some(actor) = self.account.actor.as_ref().and_then(|actor| actor.parse().ok()) {
-            metadata.insert(suiyue_proto::metadata::ACTOR, actor);
-        }
-        if let Some(reason) = &self.account.reason {
-            let value = MetadataValue::from_bytes(reason.as_bytes());
-            metadata.insert_bin(suiyue_proto::metadata::CHANGE_REASON, value);
-        }
-        request
+        accounted(&self.account, message)
     }
 
     /// Nodes of a region, or of all (0).
@@ -126,6 +179,15 @@ impl Operator {
     pub async fn regions(&mut self, all: bool) -> anyhow::Result<ListRegionsResponse> {
         let answer = self.client.list_regions(ListRegionsRequest { all }).await;
         self.answered("ListRegions", answer)
+    }
+
+    /// What became of the calls of a region, or of all (0).
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn traffic(&mut self, region: u32) -> anyhow::Result<ListTrafficResponse> {
+        let answer = self.client.list_traffic(ListTrafficRequest { region }).await;
+        self.answered("ListTraffic", answer)
     }
 
     /// One region.
@@ -223,6 +285,15 @@ impl Operator {
         self.client.explain_route(asked).await.map(Response::into_inner)
     }
 
+    /// Brings a record of trust to the registry.
+    ///
+    /// # Errors
+    /// The refusal as it came: [`Operator::refused`] makes a line of it.
+    pub async fn publish_trust(&mut self, record: Vec<u8>) -> Result<PublishTrustResponse, Status> {
+        let request = self.change(PublishTrustRequest { record: record.into() });
+        self.client.publish_trust(request).await.map(Response::into_inner)
+    }
+
     /// Every key of the registry.
     ///
     /// # Errors
@@ -241,6 +312,26 @@ impl Operator {
         self.answered("RegistryStatus", answer)
     }
 
+    /// The same; `None` from a gateway that has no registry.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn registry_if_any(&mut self) -> anyhow::Result<Option<RegistryStatusResponse>> {
+        match self.client.registry_status(RegistryStatusRequest {}).await {
+            Err(status) if Reason::of(&status) == Some(Reason::RegistryNone) => Ok(None),
+            answer => self.answered("RegistryStatus", answer).map(Some),
+        }
+    }
+
+    /// Shifts that run.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub async fn running(&mut self) -> anyhow::Result<Vec<ShiftInfo>> {
+        let answer = self.shifts.list_shifts(ListShiftsRequest::default()).await;
+        self.answered("ListShifts", answer).map(|answer| answer.shifts)
+    }
+
     /// The gateway's table against the registry now.
     ///
     /// # Errors
@@ -255,7 +346,8 @@ impl Operator {
     /// # Errors
     /// When the gateway refuses.
     pub async fn freeze(&mut self, order: FreezeRegistryRequest) -> anyhow::Result<FreezeRegistryResponse> {
-        let answer = self.client.freeze_registry(order).await;
+        let request = self.change(order);
+        let answer = self.client.freeze_registry(request).await;
         self.ordered("FreezeRegistry", answer)
     }
 
@@ -264,7 +356,8 @@ impl Operator {
     /// # Errors
     /// When the gateway refuses.
     pub async fn accept(&mut self, order: AcceptRegistryRequest) -> anyhow::Result<AcceptRegistryResponse> {
-        let answer = self.client.accept_registry(order).await;
+        let request = self.change(order);
+        let answer = self.client.accept_registry(request).await;
         self.ordered("AcceptRegistry", answer)
     }
 
@@ -274,7 +367,12 @@ impl Operator {
             let text = self.refused(method, &status);
             match Reason::of(&status) {
                 Some(Reason::FieldInvalid) => Usage(text).into(),
-                Some(Reason::RegistryFrozen) => Guarded(text).into(),
+                Some(
+                    Reason::RegistryFrozen
+                    | Reason::ReasonRequired
+                    | Reason::RoleInsufficient
+                    | Reason::AuditBroken,
+                ) => Guarded(text).into(),
                 _ => anyhow!(text),
             }
         })

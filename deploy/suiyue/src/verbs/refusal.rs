@@ -54,6 +54,13 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::EndpointUnknown => Some("`suiyue node describe NAME` lists them"),
         Reason::IntentChanged => Some("`suiyue node describe NAME` shows the present one"),
         Reason::StageSkipped => Some("promote it step by step, or --force"),
+        Reason::ShiftRefused => Some("move less, or --force with another person's approval"),
+        Reason::PlanStale => Some("`suiyue shift plan` again"),
+        Reason::ApprovalNeeded => {
+            Some("another person runs `suiyue shift approve FILE`, or the same verb with --approve")
+        }
+        Reason::ShiftNotFound => Some("`suiyue shift status` names those that run"),
+        Reason::GatewaySilent => Some("--without GATEWAY, if its load can be left out"),
         Reason::NobodyLeft => Some("--force, if that is meant"),
         Reason::AppExists => Some("`suiyue app add --replace` changes what it may call"),
         Reason::AppNotFound => Some("`suiyue app list` names those that there are"),
@@ -63,7 +70,8 @@ const fn advice(reason: Reason) -> Option<&'static str> {
         Reason::RegistryNone => Some("ask a gateway with a [registry] in its configuration"),
         Reason::RegistryFrozen => Some("`suiyue registry freeze --off`"),
         Reason::WriteUnknown => Some(
-            "`suiyue region describe CODE`, `node describe NAME` or `app describe APP` shows what stands there",
+            "`suiyue region describe CODE`, `node describe NAME`, `shift status` or `app describe APP` shows what \
+             stands there",
         ),
         _ => None,
     }

@@ -52,6 +52,7 @@ fn trial(flags: &cli::Verify) -> anyhow::Result<Trial> {
     let step = Duration::from_secs(flags.load_step_s.into());
     Ok(Trial {
         address: flags.address.to_string(),
+        own: super::operator::own().cloned(),
         holders,
         golden,
         scan: Duration::from_millis(flags.scan_ms.into()),

@@ -9,11 +9,17 @@ use std::{
     fmt::Write as _,
     time::{Duration, SystemTime},
 };
+use suiyue_gateway::identity::{Trust, dial::Dialer};
 use suiyue_node::population::Holder;
 use suiyue_proto::{
+    identity::Identity,
     reason::Reason,
     region::Code,
     v1::{self, code_service_client::CodeServiceClient, status_service_client::StatusServiceClient},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
 };
 use tonic::{
     Request, Response, Status,
@@ -29,22 +35,45 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 pub(super) struct Asker {
     pub(super) channel: Channel,
     pub(super) address: String,
+    /// `None`: in the clear.
+    dialer: Option<Dialer>,
 }
 
+/// A connection, in the clear or over TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 impl Asker {
-    pub(super) async fn reach(address: &str) -> Result<Self, Unreachable> {
+    /// With an identity over TLS, and the node must show its own.
+    pub(super) async fn reach(address: &str, own: Option<&Identity>) -> Result<Self, Unreachable> {
         let failed = |cause: String| Unreachable { address: address.to_owned(), cause };
         let endpoint =
             Endpoint::from_shared(format!("http://{address}")).map_err(|e| failed(e.to_string()))?;
         let endpoint = endpoint.tcp_nodelay(true).connect_timeout(CONNECT);
-        let channel = endpoint.connect().await.map_err(|error| {
+        let dialer = own.map(|own| Dialer::to_any_node(&Trust::new(own.clone(), None)));
+        let channel = match &dialer {
+            None => endpoint.connect().await,
+            Some(dialer) => dialer.channel(endpoint).await,
+        };
+        let channel = channel.map_err(|error| {
             let mut cause: &dyn std::error::Error = &error;
             while let Some(deeper) = cause.source() {
                 cause = deeper;
             }
             failed(cause.to_string())
         })?;
-        Ok(Self { channel, address: address.to_owned() })
+        Ok(Self { channel, address: address.to_owned(), dialer })
+    }
+
+    /// Another connection.
+    pub(super) async fn open(&self) -> std::io::Result<Box<dyn Stream>> {
+        if let Some(dialer) = &self.dialer {
+            return Ok(Box::new(dialer.open(&self.address).await?));
+        }
+        let socket = TcpStream::connect(&self.address).await?;
+        socket.set_nodelay(true)?;
+        Ok(Box::new(socket))
     }
 
     pub(super) async fn show(&self, holder: &Holder) -> Result<v1::ShowCodeResponse, Status> {
@@ -106,7 +135,8 @@ impl Asker {
     /// A line for `grpcurl`, with the message as protobuf's JSON.
     pub(super) fn grpcurl(&self, method: &str, message: &serde_json::Value) -> String {
         let message = if message.is_null() { String::new() } else { format!("-d '{message}' ") };
-        format!("grpcurl -plaintext {message}{} {method}", self.address)
+        let how = if self.dialer.is_some() { "-insecure -cert FILE -key FILE" } else { "-plaintext" };
+        format!("grpcurl {how} {message}{} {method}", self.address)
     }
 
     pub(super) fn show_line(&self, holder: &Holder) -> String {

@@ -6,7 +6,7 @@
 use super::ask::{Asker, within};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Request};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::task::JoinSet;
 use tonic::{Code, Response, Status, metadata::MetadataMap};
 
 /// A unary call with these bytes as its message; the answer's bytes. It has a connection of its own, and
@@ -22,8 +22,7 @@ pub(super) async fn call(
 }
 
 async fn exchange(asker: &Asker, path: &str, metadata: HeaderMap, message: &Bytes) -> Result<Bytes, Status> {
-    let stream = TcpStream::connect(&asker.address).await.map_err(|error| lost(&error))?;
-    stream.set_nodelay(true).map_err(|error| lost(&error))?;
+    let stream = asker.open().await.map_err(|error| lost(&error))?;
     let (send, connection) = h2::client::handshake(stream).await.map_err(|error| lost(&error))?;
     // Ends with this call, however that ends.
     let mut driver = JoinSet::new();

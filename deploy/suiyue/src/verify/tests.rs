@@ -70,6 +70,7 @@ fn a_report_names_what_failed() {
 async fn nobody_there_is_no_report() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let trial = Trial {
+        own: None,
         address: free.to_string(),
         holders: Vec::new(),
         golden: Vec::new(),

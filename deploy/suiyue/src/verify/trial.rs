@@ -7,6 +7,7 @@ use serde::Deserialize;
 use std::{io::BufRead, time::Duration};
 use suiyue_node::population::{self, Holder};
 use suiyue_proto::{
+    identity::Identity,
     region::Code,
     sy1::Level,
     v1::{Verdict, VerdictReason},
@@ -20,6 +21,8 @@ const OF_A_LEVEL: usize = 3;
 pub struct Trial {
     /// The node's own port, `host:port`.
     pub address: String,
+    /// Who asks, where the node has certificates; nodes let gateways in.
+    pub own: Option<Identity>,
     /// Test holders: the first few of every region and level are asked about, the others only by load.
     pub holders: Vec<Holder>,
     /// Codes whose verdict is known.
@@ -147,6 +150,7 @@ mod tests {
         let region = Code::new(440_100).unwrap();
         let holders = Trial::generated(&[region], 3000, 1);
         let trial = Trial {
+            own: None,
             address: String::new(),
             holders,
             golden: Vec::new(),

@@ -82,9 +82,9 @@ fn a_token_that_is_shown_is_judged_also_where_nobody_would_be_taken() {
         assert!(counter.token(&token).unwrap().is_some());
         refused(counter.token(&other), Reason::AppUnknown);
     }
-    for value in
-        ["", "Bearer", "Bearer sya_", "Basic abc", &token, &format!("Bearer {}0", &token[..token.len() - 1])]
-    {
+    let (rest, last) = token.split_at(token.len() - 1);
+    let close = format!("Bearer {rest}{}", if last == "0" { "1" } else { "0" });
+    for value in ["", "Bearer", "Bearer sya_", "Basic abc", &token, &close] {
         refused(counter.ask(Caller::Token(value.as_bytes()), VERIFY, None), Reason::AppUnknown);
     }
     assert_eq!(counter.meters.strangers(), [0, 8]);
@@ -121,7 +121,7 @@ fn outside_of_the_grant_the_part_is_told() {
 #[test]
 fn an_old_token_is_good_until_its_time() {
     let (new, old) = (token::draw().unwrap(), token::draw().unwrap());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let now = unix_ms();
     let rotated = |until| v1::AppGrant {
         previous_token_sha256: Hash::of(old.as_bytes()).0.to_vec().into(),
         previous_until_unix_ms: until,

@@ -26,6 +26,7 @@ fn node(name: &str, region: u32, scopes: &[u32], endpoints: usize) -> Arc<Node> 
         ready: ready.clone(),
         draining: false,
         check: Check::None,
+        identity: None,
     };
     Arc::new(Node {
         name: name.into(),
@@ -236,6 +237,7 @@ async fn when_most_nodes_fail_together_nobody_is_ejected() {
         metrics: world.fleet.metrics.clone(),
         snapshot: Arc::default(),
         rebuilds: Histogram::default().read(),
+        expiries: Vec::new(),
         age: None,
         registry: None,
     };

@@ -21,6 +21,10 @@ type Seen = Arc<Mutex<Vec<Option<Arc<Deed>>>>>;
 #[derive(Clone)]
 struct Handler(Seen, Option<Reason>);
 
+impl NamedService for Handler {
+    const NAME: &'static str = suiyue_proto::v1::operator_service_server::SERVICE_NAME;
+}
+
 impl Service<Request<Body>> for Handler {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -110,10 +114,11 @@ fn because(mut request: Request<Body>, why: &str) -> Request<Body> {
 
 #[test]
 fn every_method_has_a_rule_and_every_rule_a_method() {
-    const SERVICE: &str = "/suiyue.v1.OperatorService/";
+    const SERVICES: [&str; 2] = ["/suiyue.v1.OperatorService/", "/suiyue.v1.ShiftService/"];
+    let name = |path: &str| SERVICES.iter().find_map(|service| path.strip_prefix(service)).map(str::to_owned);
     let mut service: Vec<_> = method::own()
         .into_iter()
-        .filter_map(|method| Some((method.path.strip_prefix(SERVICE)?.to_owned(), method.idempotency)))
+        .filter_map(|method| Some((name(&method.path)?, method.idempotency)))
         .map(|(name, idempotency)| {
             let tells = idempotency == method::Idempotency::NoSideEffects;
             (name, if tells { Does::Tells } else { Does::Changes })
@@ -152,6 +157,16 @@ async fn without_a_certificate_only_callers_on_this_machine_are_operators() {
     let mut node = request("ListNodes");
     node.extensions_mut().insert(peer("spiffe://suiyue/region/440100/node/suikang"));
     assert_eq!(Reason::of(&door.ask(node).await), Some(Reason::IdentityRequired));
+    // Nor is a gateway's; but gateways ask each other for their load.
+    let gateway = |path: &str| {
+        let mut request = request("GetLoad");
+        *request.uri_mut() = path.parse().unwrap();
+        request.extensions_mut().insert(peer("spiffe://suiyue/gateway/gw-2"));
+        request
+    };
+    assert_eq!(door.ask(gateway("/suiyue.v1.ShiftService/GetLoad")).await.code(), Code::Ok);
+    let asks = door.ask(gateway("/suiyue.v1.ShiftService/ListShifts")).await;
+    assert_eq!(Reason::of(&asks), Some(Reason::IdentityRequired));
     let remote = Door { unproven: Unproven::at("192.0.2.1:8441".parse().unwrap()), ..Door::new(None) };
     assert_eq!(Reason::of(&remote.ask(request("ListNodes")).await), Some(Reason::IdentityRequired));
     assert_eq!(remote.ask(certified("ListNodes", Role::Viewer, "")).await.code(), Code::Ok);

@@ -73,7 +73,7 @@ async fn an_app_lives_from_add_to_revoke() {
     assert_eq!((gate.token_fingerprint.as_str(), gate.revision), ("01010101", added.revision));
     assert!(gate.grant.as_ref().unwrap().token_sha256.is_empty(), "hashes stay here");
     let rotated = gateway.rotate_app(rotate("gate", 2, 60)).await.unwrap();
-    assert!(rotated.written && rotated.previous_until_unix_ms > now_ms());
+    assert!(rotated.written && rotated.previous_until_unix_ms > crate::clock::unix_ms());
     let [gate] = &gateway.apps_at(rotated.revision).await[..] else { panic!("one app") };
     assert_eq!(
         (gate.token_fingerprint.as_str(), gate.previous_fingerprint.as_str()),
@@ -113,10 +113,6 @@ async fn the_audit_has_what_was_changed_and_no_hash_of_a_token() {
         "{second:?}"
     );
     assert_eq!(second.before_sha256, first.after_sha256);
-}
-
-fn now_ms() -> i64 {
-    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
 }
 
 #[tokio::test]

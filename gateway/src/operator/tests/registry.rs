@@ -17,7 +17,7 @@ async fn beijing(gateway: &Gateway) -> i64 {
         scopes: vec![110_000],
         ..Default::default()
     };
-    let spec = v1::NodeSpec { manifest: Some(manifest) }.encode_to_vec();
+    let spec = v1::NodeSpec { manifest: Some(manifest), ..Default::default() }.encode_to_vec();
     let live = v1::LiveEndpoint { address: "127.0.0.1:1".to_owned(), ..Default::default() }.encode_to_vec();
     let lease = gateway.registry.grant(Duration::from_secs(3600)).await.unwrap();
     let puts = vec![
@@ -95,6 +95,10 @@ async fn what_is_held_is_told_everywhere_and_goes_when_it_is_accepted() {
     gateway.until(|snapshot| snapshot.table.nodes["jingkang"].endpoints.is_empty()).await;
     assert!(gateway.status().await.held.is_empty() && gateway.diff().await.is_empty());
     assert!(gateway.accept(false).await.unwrap().accepted.is_empty());
+    let audited = gateway.audited().await;
+    let [entry] = &audited[..] else { panic!("one acceptance: {audited:?}") };
+    assert_eq!((entry.method.as_str(), entry.reason.as_str()), ("AcceptRegistry", "a trial"));
+    assert_eq!(entry.after, format!("accepted {key}"));
 }
 
 #[tokio::test]
@@ -124,6 +128,27 @@ async fn a_frozen_gateway_says_so_and_refuses_to_accept() {
     assert!(gateway.freeze(true, "", false).await.unwrap().changed);
     gateway.until(|snapshot| snapshot.table.policies.len() == 1).await;
     assert!(!gateway.freeze(true, "", false).await.unwrap().changed);
+    let audited = gateway.audited().await;
+    let told: Vec<_> =
+        audited.iter().map(|e| (e.method.as_str(), e.reason.as_str(), e.after.as_str())).collect();
+    assert_eq!(
+        told,
+        [("FreezeRegistry", "a trial", "frozen"), ("FreezeRegistry", "", "1 keys are let in")],
+        "dry runs and refusals are not in it"
+    );
+}
+
+#[tokio::test]
+async fn a_freeze_needs_no_registry_that_can_be_written_and_its_end_does() {
+    let gateway = Gateway::start().await;
+    let operator = Operator { audit: None, ..gateway.operator.clone() };
+    let order = |off| v1::FreezeRegistryRequest { off, reason: "a trial".to_owned(), dry_run: false };
+    let frozen = operator.freeze_registry(Request::new(order(false))).await.unwrap().into_inner();
+    assert!(frozen.changed && !frozen.audited);
+    refused(operator.freeze_registry(Request::new(order(true))).await, Reason::RegistryNone, &[]);
+    assert!(gateway.status().await.frozen.is_some(), "nothing was let in without an entry");
+    let thawed = gateway.freeze(true, "", false).await.unwrap();
+    assert!(thawed.changed && thawed.audited);
 }
 
 #[tokio::test]

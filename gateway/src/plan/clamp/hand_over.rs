@@ -4,9 +4,9 @@
 //! than it has gives everyone the same part of the wish. A round satisfies everyone who asks, or fills a
 //! node, or a rank of somebody; so there are few, and the order of regions does not matter.
 
-use super::{Budgets, Caps, Excess, Load};
+use super::{Budgets, Caps, Excess, Load, counts};
 use crate::{
-    plan::{Candidate, EPSILON, Move, MoveKind, Reason, Rule},
+    plan::{Candidate, Move, MoveKind, Reason, Rule},
     table::Stage,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -58,7 +58,7 @@ impl Scene<'_, '_, '_> {
         let mut asked: BTreeMap<Arc<str>, f64> = BTreeMap::new();
         for (at, e) in excess.iter().enumerate() {
             let load = &self.loads[e.load];
-            if e.left <= load.demand * EPSILON {
+            if !counts(e.left, load.demand) {
                 continue;
             }
             let room = |i: usize| {
@@ -67,7 +67,7 @@ impl Scene<'_, '_, '_> {
                 let c = &load.route.candidates[i];
                 self.room_of(&c.node).min(trial_room(c, load.demand, promised))
             };
-            let new = wish(e, load.demand * EPSILON, room);
+            let new = wish(e, load.demand, room);
             for (to, rps) in new {
                 *asked.entry(self.name(e.load, to)).or_default() += rps;
                 wishes.push(Wish { of: at, to, rps });
@@ -87,15 +87,17 @@ impl Scene<'_, '_, '_> {
     /// of theirs, if they have somewhere else to go. False when nobody moved.
     pub(super) fn make_room(&mut self, excess: &mut [Excess]) -> bool {
         let mut over: BTreeMap<Arc<str>, f64> = BTreeMap::new();
-        for e in excess.iter().filter(|e| e.left > self.loads[e.load].demand * EPSILON) {
+        for e in excess.iter().filter(|e| counts(e.left, self.loads[e.load].demand)) {
             *over.entry(self.name(e.load, e.holder)).or_default() += e.left;
         }
         let mut movable: BTreeMap<Arc<str>, f64> = BTreeMap::new();
         let mut movers = Vec::new();
         for (at, e) in excess.iter().enumerate() {
             let node = self.name(e.load, e.holder);
-            let elsewhere = || e.ranks.iter().any(|&(_, i)| self.room_of(&self.name(e.load, i)) > 0.0);
-            if e.kept > 0.0 && over.contains_key(&node) && elsewhere() {
+            let demand = self.loads[e.load].demand;
+            let has_room = |&(_, i): &(u8, usize)| counts(self.room_of(&self.name(e.load, i)), demand);
+            let elsewhere = || e.ranks.iter().any(has_room);
+            if counts(e.kept, demand) && over.contains_key(&node) && elsewhere() {
                 *movable.entry(node).or_default() += e.kept;
                 movers.push(at);
             }
@@ -105,7 +107,7 @@ impl Scene<'_, '_, '_> {
             let e = &excess[at];
             let node = self.name(e.load, e.holder);
             let left = e.kept * (over[&node] / movable[&node]).min(1.0);
-            offers.push(Excess { left, kept: 0.0, ranks: e.ranks.clone(), ..*e });
+            offers.push(Excess { left, ranks: e.ranks.clone(), ..*e });
         }
         let before: Vec<f64> = offers.iter().map(|offer| offer.left).collect();
         let moved = self.hand_over(&mut offers);
@@ -160,9 +162,9 @@ impl Scene<'_, '_, '_> {
 }
 
 /// Splits what is too much over the best rank that has room, by room.
-fn wish(excess: &Excess, least: f64, room: impl Fn(usize) -> f64) -> Vec<(usize, f64)> {
+fn wish(excess: &Excess, demand: f64, room: impl Fn(usize) -> f64) -> Vec<(usize, f64)> {
     for rank in excess.ranks.chunk_by(|a, b| a.0 == b.0) {
-        let rooms = rank.iter().map(|&(_, i)| (i, room(i))).filter(|(_, room)| *room > least);
+        let rooms = rank.iter().map(|&(_, i)| (i, room(i))).filter(|(_, room)| counts(*room, demand));
         let rooms: Vec<(usize, f64)> = rooms.collect();
         let total: f64 = rooms.iter().map(|(_, room)| room).sum();
         if total > 0.0 {

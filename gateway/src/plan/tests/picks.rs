@@ -117,6 +117,19 @@ fn every_gateway_of_every_version_picks_the_same() {
 }
 
 #[test]
+fn of_equal_scores_the_first_wins_at_every_gateway() {
+    let world = World::new().weights(&[("suikang", 1.0), ("yuekang", 1.0), ("xian", 1.0)]);
+    let alike = |route: &mut Route| route.candidates.iter_mut().for_each(|c| c.hash = 7);
+    let mut route = world.route(GUANGZHOU, Scan);
+    alike(&mut route);
+    assert!(picks(&route).iter().all(|pick| pick.candidate == 0));
+    let shift = World::new().shift("suikang", &[("xian", 1.0), ("yuekang", 1.0)], 100.0);
+    let mut route = shift.route(GUANGZHOU, Scan);
+    alike(&mut route);
+    assert!(picks(&route).iter().all(|pick| (pick.candidate, pick.reason) == (1, Reason::Shift)));
+}
+
+#[test]
 fn a_fraction_is_never_zero_and_never_one() {
     assert!(unit(0) > 0.0 && unit(0) < 1e-15);
     assert!(unit(u64::MAX) < 1.0 && unit(u64::MAX) > 1.0 - 1e-15);

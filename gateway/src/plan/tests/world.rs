@@ -172,5 +172,8 @@ pub(crate) fn a_shift() -> Shift {
         every: Duration::ZERO,
         start_ms: NOW,
         expires_at_ms: NOW + 3_600_000,
+        held_ms: None,
+        back: Default::default(),
+        guards: Default::default(),
     }
 }

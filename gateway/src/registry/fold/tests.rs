@@ -27,7 +27,10 @@ impl Store {
         let mut manifest =
             v1::Manifest { region, node: name.to_owned(), role: role.into(), ..Default::default() };
         change(&mut manifest);
-        self.put(&format!("nodes/{region}/{name}/spec"), &v1::NodeSpec { manifest: Some(manifest) })
+        self.put(
+            &format!("nodes/{region}/{name}/spec"),
+            &v1::NodeSpec { manifest: Some(manifest), ..Default::default() },
+        )
     }
 
     fn live(self, node: &str, endpoint: &str, address: &str, ready: &[u32]) -> Self {
@@ -38,6 +41,7 @@ impl Store {
             report: Some(v1::Report { ready, draining: false }),
             gateway: "gw-1".to_owned(),
             written_unix_ms: 0,
+            signed: None,
         };
         self.put(&format!("nodes/{node}/live/{endpoint}"), &live)
     }
@@ -259,7 +263,7 @@ fn keys_of_foreign_regions_are_left_out() {
         not_before_unix_s: 1,
         not_after_unix_s: 2,
     };
-    let keys = v1::NodeKeys { keys: vec![key(610_100), key(440_100)] };
+    let keys = v1::NodeKeys { keys: vec![key(610_100), key(440_100)], signed: Vec::new() };
     let store = Store::default().node(440_100, "suikang").put("nodes/440100/suikang/keys", &keys);
     let table = check(&store, &["suikang"], &[("nodes/440100/suikang/keys", "keys.regions")]);
     assert_eq!(table.keys, [key(440_100)]);

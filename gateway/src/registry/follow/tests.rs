@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::trust::tests::Realm;
 use crate::registry::{
     Entry, Outcome, Txn,
     embedded::Embedded,
@@ -91,6 +92,10 @@ fn start() -> Following {
 }
 
 fn start_with(registry: Arc<Cuttable>, copy: Option<Saved>) -> Following {
+    start_trusting(registry, copy, None)
+}
+
+fn start_trusting(registry: Arc<Cuttable>, copy: Option<Saved>, trust: Option<Trust>) -> Following {
     let (publish, tables) = watch::channel(Arc::new(Table::default()));
     let shutdown = CancellationToken::new();
     let (status, run) = follow(
@@ -100,6 +105,7 @@ fn start_with(registry: Arc<Cuttable>, copy: Option<Saved>) -> Following {
             base: Table::default(),
             source: Source::Embedded,
             copy,
+            trust,
             peers: Peers::default(),
         },
         move |table| drop(publish.send_replace(table)),
@@ -283,7 +289,7 @@ fn node(region: u32, name: &str, lease: i64) -> Txn {
         scopes: vec![region],
         ..Default::default()
     };
-    let spec = v1::NodeSpec { manifest: Some(manifest) }.encode_to_vec();
+    let spec = v1::NodeSpec { manifest: Some(manifest), ..Default::default() }.encode_to_vec();
     let live = v1::LiveEndpoint { address: "127.0.0.1:1".to_owned(), ..Default::default() }.encode_to_vec();
     let puts = vec![(key("spec"), spec.into(), 0), (key("live/a"), live.into(), lease)];
     Txn { puts, ..Txn::default() }
@@ -369,6 +375,31 @@ async fn a_frozen_gateway_applies_nothing_until_the_end_of_the_freeze() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_frozen_gateway_hears_of_revocations_all_the_same() {
+    let realm = Realm::new();
+    let trust = realm.trust();
+    let registry = Arc::new(Cuttable { inner: Embedded::new(), cut: watch::Sender::new(false) });
+    let following = start_trusting(registry, None, Some(trust.clone()));
+    let record = async |record: Vec<u8>, expect: i64| {
+        let puts = vec![("/suiyue/v1/trust/44".to_owned(), record.into(), 0)];
+        let expect = vec![("/suiyue/v1/trust/44".to_owned(), expect)];
+        written(&*following.registry, Txn { expect, puts, deletes: Vec::new() }).await
+    };
+    let first = record(realm.record(|_| {}), 0).await;
+    while trust.roll().provinces().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(following.status.freeze("a trial"));
+    let node = realm.node(440_100, "suikang").leaf();
+    let id = node.id.to_string();
+    record(realm.record(|trust| (trust.serial, trust.revoked_ids) = (2, vec![id])), first).await;
+    while !trust.roll().is_revoked(&node) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(words(&following.status), ["frozen"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_nothing_at_all_says_what_it_waits_for() {
     let registry = Arc::new(Cuttable { inner: Embedded::new(), cut: watch::Sender::new(true) });
     let following = start_with(registry, None);
@@ -436,6 +467,7 @@ async fn an_event_that_does_not_follow_on_the_books_makes_it_list_again() {
         base: Table::default(),
         source: Source::Embedded,
         copy: None,
+        trust: None,
         peers: Peers::default(),
     };
     let (status, run) =

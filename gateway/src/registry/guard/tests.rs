@@ -18,7 +18,22 @@ fn entry(key: String, value: &impl prost::Message, mod_revision: i64) -> Entry {
 fn spec(region: u32, node: &str, scopes: &[u32]) -> Entry {
     let manifest =
         v1::Manifest { region, node: node.to_owned(), scopes: scopes.to_vec(), ..Default::default() };
-    entry(key(region, node, Part::Spec), &v1::NodeSpec { manifest: Some(manifest) }, 1)
+    entry(key(region, node, Part::Spec), &v1::NodeSpec { manifest: Some(manifest), ..Default::default() }, 1)
+}
+
+#[test]
+fn a_signed_manifest_says_which_regions_its_node_serves() {
+    let plain = spec(PROVINCE, "yuekang", &[PROVINCE, CITY]);
+    let stored = v1::NodeSpec::decode(plain.value.clone()).unwrap();
+    let payload = stored.manifest.unwrap().encode_to_vec().into();
+    let chain = vec![b"certificate".to_vec().into()];
+    let signed = v1::SignedRecord { payload, signature: b"signature".to_vec().into(), chain };
+    let signed = entry(plain.key.clone(), &signed, 1);
+    for entry in [plain, signed] {
+        let census = Census::of(&Prefix::default(), [&entry].into_iter());
+        let node = (Code::new(PROVINCE).unwrap(), "yuekang".to_owned());
+        assert_eq!(census.scopes(&node).collect::<Vec<_>>(), [PROVINCE, CITY]);
+    }
 }
 
 fn live(region: u32, node: &str, endpoint: &str) -> Entry {

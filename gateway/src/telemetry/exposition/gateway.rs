@@ -19,6 +19,11 @@ pub(super) fn encode(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
     page.gauges("suiyue_build_info", "The version that runs; always 1", build)?;
     encode_table(page, scene)?;
     encode_nodes(page, &scene.snapshot)?;
+    let now = suiyue_proto::identity::files::now();
+    let left = scene.expiries.iter().map(|(id, end)| ([("identity", id.as_str())], (end - now) as f64));
+    let help = "Time until a certificate ends: the gateway's own, of every node the first, of every \
+                province's authorities the first; below 0 it is over";
+    page.gauges("suiyue_identity_expiry_seconds", help, left)?;
     let metrics = &scene.metrics;
     let open: usize = metrics.connections.iter().map(|n| n.load(Relaxed)).sum();
     page.gauge("suiyue_connections", "Downstream connections open now", open as f64)?;
@@ -39,6 +44,7 @@ fn encode_table(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
     let table = &scene.snapshot.table;
     let sources = [
         ("static", Source::Static),
+        ("awaited", Source::Awaited),
         ("etcd", Source::Etcd),
         ("embedded", Source::Embedded),
         ("last_known_good", Source::LastKnownGood),
@@ -59,6 +65,9 @@ fn encode_table(page: &mut Page<'_>, scene: &Scene) -> fmt::Result {
         encode_registry(page, registry)?;
     }
     page.gauge("suiyue_plan_generation", "Generation of the plan", scene.snapshot.generation as f64)?;
+    let workers = scene.metrics.plans.iter().enumerate();
+    let workers = workers.map(|(worker, plan)| ([("worker", worker)], plan.load(Relaxed) as f64));
+    page.gauges("suiyue_worker_plan", "Generation of the plan that a worker's calls go by", workers)?;
     let rebuilds = &scene.rebuilds;
     let help = "Time to make a plan and publish it, plans that changed nothing included";
     let name = "suiyue_plan_rebuild_seconds";

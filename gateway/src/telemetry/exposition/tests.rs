@@ -50,6 +50,7 @@ async fn scene() -> Scene {
         metrics: metrics.clone(),
         gateways: Arc::new(AtomicU32::new(1)),
         heard_ms: Arc::new(AtomicI64::new(i64::MAX)),
+        trust: None,
     });
     // Cancelled: it publishes once and ends.
     let stop = CancellationToken::new();
@@ -69,8 +70,14 @@ async fn scene() -> Scene {
     let rebuilds = snapshots.rebuilds.read();
     let held = vec![Cause::TooMany, Cause::TooMany, Cause::Restored];
     let registry = Following { held, alarms: vec!["entries_held"], gateways: 3 };
-    let age = Some(Duration::from_secs(2));
-    Scene { metrics, snapshot: snapshots.current(), rebuilds, age, registry: Some(registry) }
+    Scene {
+        metrics,
+        snapshot: snapshots.current(),
+        rebuilds,
+        expiries: vec![("spiffe://lingnan/gateway/gw-1".to_owned(), 0)],
+        age: Some(Duration::from_secs(2)),
+        registry: Some(registry),
+    }
 }
 
 #[tokio::test]
@@ -98,6 +105,7 @@ async fn a_page_tells_of_calls_verdicts_table_and_nodes() {
         "suiyue_registry_alarm{alarm=\"frozen\"} 0.0",
         "suiyue_registry_gateways 3.0",
         "suiyue_plan_generation 1.0",
+        "suiyue_worker_plan{worker=\"0\"} 0.0",
         "suiyue_plan_rebuild_seconds_count 1",
         "suiyue_nodes{health=\"healthy\"} 2.0",
         "suiyue_nodes{health=\"down\"} 0.0",

@@ -133,3 +133,19 @@ fn the_anchor_signs_and_is_read_again() {
     }
     assert!(AnchorKey::from_pem("nonsense").is_err());
 }
+
+#[test]
+fn an_authority_whose_time_is_over_vouches_for_nobody_beside_one_that_is_valid() {
+    let (retired, _) = Authority::new("retired", NOW - 100, NOW - 1).unwrap();
+    let next = authority();
+    let authorities = Authorities::new([retired.der(), next.der()]).unwrap();
+    let of = |authority: &Authority| chain(&authority.issue(&good()).unwrap());
+    let verify = |authority| authorities.verify(&of(authority), Usage::Client, unix_time(NOW));
+    assert!(matches!(verify(&retired), Err(Refused::Untrusted(_))));
+    assert!(verify(&next).is_ok());
+    assert_eq!(authorities.valid_at(NOW), [false, true]);
+    assert_eq!(authorities.turns_after(NOW), NOW + 100);
+    let alone = Authorities::new([retired.der()]).unwrap();
+    let refused = alone.verify(&of(&next), Usage::Client, unix_time(NOW)).unwrap_err();
+    assert!(refused.to_string().contains("not valid now"), "{refused}");
+}

@@ -83,7 +83,7 @@ fn each_bad_file_is_named() {
 fn new_files_are_shown_and_bad_ones_change_nothing() {
     let place = Place::new();
     let identity = place.open().unwrap();
-    let mut keeper = Keeper { stamp: identity.stamp(), ..Keeper::default() };
+    let mut keeper = identity.keeper();
     let first = identity.shown().leaf.serial.clone();
     keeper.look(&identity);
     assert_eq!(identity.shown().leaf.serial, first);
@@ -97,24 +97,24 @@ fn new_files_are_shown_and_bad_ones_change_nothing() {
     for complained in [false, true, true] {
         keeper.look(&identity);
         assert_eq!(identity.shown().leaf.serial, second);
-        assert_eq!(keeper.complained, complained, "after the second look, once");
+        assert_eq!(keeper.files.complained, complained, "after the second look, once");
     }
     // A certificate of somebody else is no renewal.
     place.put("spiffe://lingnan/gateway/gw-2", 600);
     keeper.look(&identity);
     keeper.look(&identity);
-    assert!(keeper.complained);
+    assert!(keeper.files.complained);
     assert_eq!(identity.shown().leaf.id.to_string(), URI);
     place.put(URI, 600);
     keeper.look(&identity);
-    assert!(identity.shown().leaf.serial != second && !keeper.complained);
+    assert!(identity.shown().leaf.serial != second && !keeper.files.complained);
 }
 
 #[test]
 fn an_end_that_is_near_is_warned_of_once_a_certificate() {
     let place = Place::new();
     let identity = place.open().unwrap();
-    let mut keeper = Keeper { stamp: identity.stamp(), ..Keeper::default() };
+    let mut keeper = identity.keeper();
     keeper.look(&identity);
     assert_eq!(keeper.warned, Some(identity.shown().leaf.not_after_unix_s));
     place.put(URI, 2 * SOON_S);

@@ -38,6 +38,7 @@ pub(crate) fn start(options: &Options, address: SocketAddr) -> Joined {
     let registration = Registration {
         gateways: options.gateways.clone(),
         token: options.token.clone(),
+        identity: None,
         manifest: manifest(options),
         endpoint: format!("{}-{}", options.name, options.endpoint),
         address: address.to_string(),
@@ -56,6 +57,7 @@ fn manifest(options: &Options) -> Manifest {
         node: options.name.clone(),
         role: role.into(),
         scopes: options.scopes.clone(),
+        rps_max: options.rps_max,
         descriptor_set: Bytes::from_static(DESCRIPTOR_SET),
         ..Default::default()
     }

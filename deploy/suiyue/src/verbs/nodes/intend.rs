@@ -13,6 +13,7 @@ use crate::{
         refusal,
         regions::describe::{candidates, goes_to, word},
         route::Candidate,
+        shifts::approve,
     },
 };
 use anyhow::anyhow;
@@ -157,7 +158,12 @@ async fn intend(
         expected_revision: present.intent_revision,
         dry_run: flags.dry_run,
         force: flags.force,
+        without: flags.without.clone(),
     };
+    if flags.approve {
+        let words = format!("of {}: {}", flags.node, Intent::from(&intent));
+        return approve::intent(&flags.ask, &flags.account, asked, &words).await;
+    }
     let answer = operator.set_intent(asked).await.map_err(|status| {
         let status = if flags.dry_run { status } else { refusal::heard(status) };
         refused(&operator, &status)
@@ -198,7 +204,15 @@ fn refused(operator: &Operator, status: &Status) -> anyhow::Error {
             | Reason::IntentInvalid
             | Reason::IntentChanged
             | Reason::StageSkipped
+            | Reason::ReasonRequired
+            | Reason::RoleInsufficient
+            | Reason::AuditBroken
             | Reason::NobodyLeft
+            | Reason::ShiftRefused
+            | Reason::ApprovalNeeded
+            | Reason::ApprovalOwn
+            | Reason::PlanStale
+            | Reason::GatewaySilent
             | Reason::RegionNotRouted
             | Reason::RegionUnknown
             | Reason::RegionRetired

@@ -33,6 +33,8 @@ pub struct Document {
     pub policy_in_force: bool,
     /// Why it cannot be used; null: it can.
     pub policy_problem: Option<String>,
+    /// Part of the region's calls above which a second person must approve that they move.
+    pub two_person_above: f64,
     /// Rules in force and routes of every class, highest first.
     pub classes: Vec<ClassDocument>,
     /// Who may answer, by tier and name.
@@ -101,6 +103,7 @@ impl From<&DescribeRegionResponse> for Document {
             policy_revision: answer.policy_revision,
             policy_in_force: answer.policy_in_force,
             policy_problem: (!answer.policy_problem.is_empty()).then(|| answer.policy_problem.clone()),
+            two_person_above: answer.two_person_above,
             classes: classes.collect(),
             nodes: answer.nodes.iter().map(Node::from).collect(),
         }
@@ -156,7 +159,9 @@ fn heading(document: &Document) -> String {
         (Some(_), None, false) => format!("policy of revision {policy_revision}, not in force here yet"),
     };
     let policy = policy.clone().unwrap_or_default();
-    let second = policy.two_person_above.map_or("0.2 (default)".to_owned(), |part| part.to_string());
+    let second = policy
+        .two_person_above
+        .map_or(format!("{} (default)", document.two_person_above), |part| part.to_string());
     let in_flight = policy.in_flight_max.map_or("not set".to_owned(), |max| max.to_string());
     format!("{region} {name_zh} {name_en}: {state}\ntwo_person_above {second}, in_flight_max {in_flight}")
 }

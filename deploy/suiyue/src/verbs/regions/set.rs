@@ -16,6 +16,7 @@ use crate::{
         output::{self, Format},
         refusal,
         route::Candidate,
+        shifts::approve,
     },
 };
 use anyhow::anyhow;
@@ -99,7 +100,13 @@ pub async fn set(flags: &SetPolicy) -> anyhow::Result<()> {
         expected_revision,
         dry_run: flags.dry_run,
         allow_unregistered: flags.allow_unregistered,
+        force: flags.force,
+        without: flags.without.clone(),
     };
+    if flags.approve {
+        let words = format!("of {region}: {}", flags.file.display());
+        return approve::policy(&flags.ask, &flags.account, asked, &words).await;
+    }
     let answer = operator.set_policy(asked).await.map_err(|status| {
         let status = if flags.dry_run { status } else { refusal::heard(status) };
         refused(&operator, &status, &text)
@@ -123,6 +130,11 @@ fn refused(operator: &Operator, status: &Status, text: &Text) -> anyhow::Error {
         }
         Some(
             Reason::PolicyChanged
+            | Reason::ShiftRefused
+            | Reason::ApprovalNeeded
+            | Reason::ApprovalOwn
+            | Reason::PlanStale
+            | Reason::GatewaySilent
             | Reason::RegionNotRouted
             | Reason::RegionUnknown
             | Reason::RegionRetired

@@ -1,9 +1,12 @@
 //! What is a gateway told to make of the registry? (`suiyue registry freeze`, `suiyue registry accept`)
 
 use super::status::Held;
-use crate::verbs::{
-    operator::Operator,
-    output::{self, Format},
+use crate::{
+    cli::{Account, Ask},
+    verbs::{
+        operator::Operator,
+        output::{self, Format},
+    },
 };
 use serde::Serialize;
 use suiyue_proto::v1::{
@@ -23,6 +26,8 @@ pub struct Frozen {
     pub changed: bool,
     /// Keys that the end of the freeze changes.
     pub differing: u64,
+    /// It stands in the audit.
+    pub audited: bool,
 }
 
 /// The document of `registry accept -o json`.
@@ -44,16 +49,19 @@ pub struct Accepted {
 ///
 /// # Errors
 /// When no gateway can be reached, or it refuses.
-pub async fn freeze(gateways: &[String], order: FreezeRegistryRequest, format: Format) -> anyhow::Result<()> {
+pub async fn freeze(ask: &Ask, account: &Account, order: FreezeRegistryRequest) -> anyhow::Result<()> {
     let dry_run = order.dry_run;
-    let answer = Operator::connect(gateways).await?.freeze(order).await?;
-    match format {
+    let mut operator = Operator::connect(&ask.gateways()).await?;
+    operator.on_account(account)?;
+    let answer = operator.freeze(order).await?;
+    match ask.output {
         Format::Json => output::json(&Frozen {
             gateway: answer.gateway.clone(),
             dry_run,
             frozen: answer.frozen,
             changed: answer.changed,
             differing: answer.differing,
+            audited: answer.audited,
         }),
         Format::Table => output::line(&frozen(&answer, dry_run)),
     }
@@ -62,9 +70,10 @@ pub async fn freeze(gateways: &[String], order: FreezeRegistryRequest, format: F
 fn frozen(answer: &FreezeRegistryResponse, dry_run: bool) -> String {
     let FreezeRegistryResponse { gateway, differing, .. } = answer;
     let would = if dry_run { "dry run: " } else { "" };
+    let unaudited = if dry_run || answer.audited { "" } else { "; the audit could not be written" };
     match (answer.frozen, answer.changed) {
         (true, true) => format!(
-            "{would}{gateway} is FROZEN: it applies nothing that the registry says, until `--off` or its restart"
+            "{would}{gateway} is FROZEN: it applies nothing that the registry says, until `--off` or its restart{unaudited}"
         ),
         (true, false) => format!("{would}{gateway} is frozen already; {differing} keys are kept out"),
         (false, true) => format!("{would}{gateway} goes on: {differing} keys that were kept out are applied"),
@@ -76,10 +85,12 @@ fn frozen(answer: &FreezeRegistryResponse, dry_run: bool) -> String {
 ///
 /// # Errors
 /// When no gateway can be reached, or it refuses.
-pub async fn accept(gateways: &[String], order: AcceptRegistryRequest, format: Format) -> anyhow::Result<()> {
+pub async fn accept(ask: &Ask, account: &Account, order: AcceptRegistryRequest) -> anyhow::Result<()> {
     let dry_run = order.dry_run;
-    let answer = Operator::connect(gateways).await?.accept(order).await?;
-    match format {
+    let mut operator = Operator::connect(&ask.gateways()).await?;
+    operator.on_account(account)?;
+    let answer = operator.accept(order).await?;
+    match ask.output {
         Format::Json => output::json(&Accepted {
             gateway: answer.gateway.clone(),
             dry_run,
@@ -123,8 +134,10 @@ mod tests {
             frozen,
             changed,
             differing: 7,
+            audited: false,
         };
-        assert!(super::frozen(&answer(true, true), false).contains("gw-1 is FROZEN"));
+        let text = super::frozen(&answer(true, true), false);
+        assert!(text.contains("gw-1 is FROZEN") && text.contains("audit could not be written"), "{text}");
         assert!(super::frozen(&answer(true, false), false).contains("already; 7 keys"));
         assert!(super::frozen(&answer(false, true), true).starts_with("dry run: gw-1 goes on: 7 keys"));
         assert!(super::frozen(&answer(false, false), false).contains("is not frozen"));
