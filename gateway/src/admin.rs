@@ -2,11 +2,14 @@
 //!
 //! `GET /metrics` (Prometheus text, or `OpenMetrics` where asked for), `/ready` (200 while the gateway has a table and is not draining)
 //! and `/live`, over HTTP/1.1 on the admin port; the web console ([`crate::console`]) is served beside them.
+//! With an identity the port also takes TLS, of operators ([`entrance`]).
+
+mod entrance;
 
 use crate::{
     console::guard::Connection,
     control::Snapshots,
-    identity::Trust,
+    identity::{Peer, Trust},
     registry::follow,
     table::Source,
     telemetry::{
@@ -15,11 +18,15 @@ use crate::{
     },
 };
 use axum::{Router, body::Body};
+use entrance::{Entrance, Guest};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, fmt::Write as _, sync::Arc, time::Duration};
-use tokio::net::TcpListener;
+use std::{convert::Infallible, fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -46,6 +53,7 @@ const CONNECTIONS: usize = 64;
 impl Admin {
     /// Serves until `shutdown`.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        let entrance = self.trust.clone().map(Entrance::new);
         let room = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
         loop {
             let accepted = tokio::select! {
@@ -57,18 +65,10 @@ impl Admin {
                 continue;
             };
             let Ok(permit) = room.clone().try_acquire_owned() else { continue };
-            let admin = self.clone();
-            let shutdown = shutdown.clone();
+            let (admin, entrance, shutdown) = (self.clone(), entrance.clone(), shutdown.clone());
             tokio::spawn(async move {
-                let from = Connection { peer, encrypted: false };
-                let service =
-                    hyper::service::service_fn(move |request| admin.clone().serve_one(request, from));
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(Duration::from_secs(5))
-                    .serve_connection(TokioIo::new(socket), service);
                 tokio::select! {
-                    _ = connection => {}
+                    () = admin.attend(socket, peer, entrance.as_ref()) => {}
                     () = shutdown.cancelled() => {}
                 }
                 drop(permit);
@@ -76,16 +76,51 @@ impl Admin {
         }
     }
 
+    /// Serves one connection until it ends, or the certificate that it came with.
+    async fn attend(self, socket: TcpStream, peer: SocketAddr, entrance: Option<&Entrance>) {
+        let from = Connection { peer, encrypted: false };
+        match (entrance::enter(socket, entrance).await, entrance) {
+            (Ok(Guest::Plain(socket)), _) => self.serve_all(socket, from, None).await,
+            (Ok(Guest::Certified(stream, who)), Some(entrance)) => {
+                let from = Connection { encrypted: true, ..from };
+                tokio::select! {
+                    () = self.serve_all(stream, from, Some(who.clone())) => {}
+                    () = entrance.ends(&who) => {}
+                }
+            }
+            (Ok(Guest::Certified(..)), None) => {}
+            (Err(error), _) => tracing::debug!(%error, %peer, "a connection to the admin port was refused"),
+        }
+    }
+
+    async fn serve_all<S>(self, stream: S, from: Connection, who: Option<Peer>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let service =
+            hyper::service::service_fn(move |request| self.clone().serve_one(request, from, who.clone()));
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(5))
+            .serve_connection(TokioIo::new(stream), service);
+        // Whoever hangs up has no further use for the reason.
+        let _ = connection.await;
+    }
+
     async fn serve_one(
         self,
         mut request: Request<Incoming>,
         from: Connection,
+        who: Option<Peer>,
     ) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path();
         if path != "/console" && !path.starts_with("/console/") {
             return Ok(self.answer(&request));
         }
         request.extensions_mut().insert(from);
+        if let Some(who) = who {
+            request.extensions_mut().insert(who);
+        }
         self.console.oneshot(request.map(Body::new)).await
     }
 

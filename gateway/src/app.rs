@@ -8,7 +8,6 @@ mod federation;
 mod services;
 
 use crate::{
-    admin::Admin,
     config::{Config, Kind},
     control::{self, Control, Snapshots},
     identity::public::Public,
@@ -210,8 +209,7 @@ impl Bound {
             services::operator(&config, joined.as_ref(), snapshots.clone(), metrics.clone(), addresses.admin);
         tasks.spawn(Shifts(operator.clone()).guard(stages.ended.clone()));
         let public = services::public(&operator, &shutdown);
-        let followed = operator.followed.clone();
-        let (console, recording) = services::console(&operator, &stages.ended);
+        let (page, recording) = services::admin(&operator, shutdown.clone(), &stages.ended);
         tasks.spawn(recording);
         let registrar = joined.as_ref().map(|joined| joined.registrar.service());
         let private = services::control(operator, registrar, Unproven::at(addresses.control));
@@ -223,8 +221,6 @@ impl Bound {
         let workers = Workers::start(&config, &public, &metrics, &snapshots, &tracer, &stages)?;
         let outlet = outlet.map(|outlet| outlet.start(stages.ended.clone()));
         let outlet = outlet.transpose().map_err(Error::Worker)?;
-        let (trust, draining) = (config.trust.clone(), shutdown.clone());
-        let page = Admin { metrics: metrics.clone(), snapshots: snapshots.clone(), followed, trust, draining, console };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
         let closing = stages.closing.clone();
         let dealing = listener::accept(data, workers.deal, metrics, config.limits.connections, closing);

@@ -6,6 +6,7 @@
 
 use super::federation::Joined;
 use crate::{
+    admin::Admin,
     audit::Audit,
     config::Config,
     console::{Console, door::Doors},
@@ -100,14 +101,16 @@ pub(super) fn operator(
     }
 }
 
-/// The console's pages, and the task that records the last ten minutes for them.
-pub(super) fn console(
+/// What the admin port shows, and the task that records the last ten minutes for the console.
+pub(super) fn admin(
     operator: &Operator,
+    draining: CancellationToken,
     ended: &CancellationToken,
-) -> (axum::Router, impl Future<Output = ()> + Send + use<>) {
+) -> (Admin, impl Future<Output = ()> + Send + use<>) {
     let inside = control(operator.clone(), None, access::Unproven::Inside);
     let (console, recording) = Console::new(operator.clone(), inside, ended.clone());
-    (console.routes(), recording)
+    let Operator { metrics, snapshots, followed, trust, .. } = operator.clone();
+    (Admin { metrics, snapshots, followed, trust, draining, console: console.routes() }, recording)
 }
 
 /// What the control port serves.
