@@ -1,6 +1,6 @@
 //! What does an operator see in a browser?
 //!
-//! Two pages on the admin port: the federation, history; drawn by the server, kept up to date by
+//! Three pages on the admin port: the federation, a shift, history; drawn by the server, kept up to date by
 //! server-sent events ([`live`]), without a call to the outside.
 //!
 //! ```text
@@ -23,6 +23,8 @@ mod lang;
 mod live;
 mod page;
 mod recorder;
+mod shift;
+mod sums;
 mod text;
 mod visitor;
 
@@ -38,16 +40,17 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use door::Doors;
+use door::{By, Doors};
 use fault::{Fault, Why};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lang::Lang;
 use live::Streams;
 use recorder::Recorder;
 use std::sync::Arc;
+use sums::Sums;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use visitor::{Fields, Form};
+use visitor::{Fields, Form, Visitor};
 
 /// Bytes of a form.
 const MAX_FORM: usize = 32 << 10;
@@ -60,6 +63,8 @@ struct Parts {
     operator: Operator,
     api: Api,
     recorder: Recorder,
+    sums: Sums,
+    tail: history::Kept,
     streams: Streams,
     ended: CancellationToken,
 }
@@ -73,7 +78,15 @@ impl Console {
         ended: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (recorder, recording) = Recorder::start(operator.metrics.clone(), ended.clone());
-        let parts = Parts { operator, api: Api::new(inside), recorder, streams: Streams::default(), ended };
+        let parts = Parts {
+            operator,
+            api: Api::new(inside),
+            recorder,
+            sums: Sums::default(),
+            tail: history::Kept::default(),
+            streams: Streams::default(),
+            ended,
+        };
         (Self(Arc::new(parts)), recording)
     }
 
@@ -86,7 +99,14 @@ impl Console {
         Router::new()
             .route("/console", get(federation::page))
             .route("/console/", get(|| async { page::go("/console") }))
+            .route("/console/shift", get(shift::page))
+            .route("/console/shift/preview", get(shift::preview))
+            .route("/console/shift/plan", get(shift::handed))
+            .route("/console/shift/apply", post(shift::apply))
+            .route("/console/shift/approve", post(shift::approve))
+            .route("/console/shift/change", post(shift::change))
             .route("/console/history", get(history::page))
+            .route("/console/session", get(still_inside))
             .route("/console/events", get(live::events))
             .route("/console/sign-in", get(door_page).post(sign_in))
             .route("/console/sign-out", post(sign_out))
@@ -157,6 +177,11 @@ async fn choose(request: Request, next: axum::middleware::Next) -> Response {
     response
 }
 
+/// Whoever has lost a stream finds out whether the session is what has ended.
+async fn still_inside(_: Visitor) -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
 /// The door, or straight inside for whoever has an operator's certificate.
 async fn door_page(
     State(console): State<Console>,
@@ -165,7 +190,7 @@ async fn door_page(
 ) -> Response {
     let lang = Lang::of(request.headers());
     if let Some(actor) = request.extensions().get::<Peer>().and_then(operator_of) {
-        return console.let_in(lang, actor, is_encrypted(&request));
+        return console.let_in(lang, actor, By::Certificate, is_encrypted(&request));
     }
     let note = Fields(query.0).has("ended").then(|| Fault::of(Why::SignedOut));
     page::sign_in(lang, &console.doors().address().to_string(), StatusCode::OK, note.as_ref())
@@ -187,31 +212,32 @@ async fn sign_in(State(console): State<Console>, request: Request) -> Response {
         Err(why) => return again(why),
     };
     match console.doors().redeem(fields.get("token")) {
-        Some(actor) => console.let_in(lang, actor, encrypted),
+        Some(actor) => console.let_in(lang, actor, By::Token, encrypted),
         None => again(Why::Token),
     }
 }
 
 async fn sign_out(State(console): State<Console>, headers: HeaderMap, form: Form) -> Response {
-    if let Some(known) = cookie(&headers, visitor::COOKIE) {
+    let name = console.doors().cookie();
+    if let Some(known) = cookie(&headers, &name) {
         console.doors().leave(known);
     }
     tracing::info!(actor = form.visitor.session.actor.name, "signed out of the console");
     let mut response = page::go("/console/sign-in");
-    set_cookie(&mut response, visitor::COOKIE, "", 0, false);
+    set_cookie(&mut response, &name, "", 0, false);
     response
 }
 
 impl Console {
-    fn let_in(&self, lang: Lang, actor: crate::audit::actor::Actor, encrypted: bool) -> Response {
+    fn let_in(&self, lang: Lang, actor: crate::audit::actor::Actor, by: By, encrypted: bool) -> Response {
         let (name, role) = (actor.name.clone(), actor.role.as_str());
-        let Ok(cookie) = self.doors().enter(actor) else {
+        let Ok(cookie) = self.doors().enter(actor, by) else {
             return page::refusal(lang, &Fault::of(Why::Full));
         };
         tracing::info!(actor = name, role, "signed in to the console");
         let mut response = page::go("/console");
         let seconds = self.doors().settings().session.as_secs();
-        set_cookie(&mut response, visitor::COOKIE, &cookie, seconds, encrypted);
+        set_cookie(&mut response, &self.doors().cookie(), &cookie, seconds, encrypted);
         response
     }
 }

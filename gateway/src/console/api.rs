@@ -5,7 +5,10 @@
 //! ([`crate::operator::access::Unproven::Inside`]).
 
 use crate::audit::actor::Actor;
-use suiyue_proto::{metadata, v1::operator_service_client::OperatorServiceClient};
+use suiyue_proto::{
+    metadata,
+    v1::{operator_service_client::OperatorServiceClient, shift_service_client::ShiftServiceClient},
+};
 use tonic::{Request, metadata::MetadataValue, service::Routes};
 
 /// A full audit or dump is larger than tonic's 4 MiB.
@@ -23,6 +26,11 @@ impl Api {
     /// A client of the operator service.
     pub(super) fn operator(&self) -> OperatorServiceClient<Routes> {
         OperatorServiceClient::new(self.0.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// A client of the shifts' service.
+    pub(super) fn shifts(&self) -> ShiftServiceClient<Routes> {
+        ShiftServiceClient::new(self.0.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 }
 

@@ -63,12 +63,23 @@ struct Token {
 pub(super) struct Session {
     /// Who.
     pub(super) actor: Actor,
+    /// It was opened with a certificate, and is of no use without it.
+    certified: bool,
     /// What every form of the session carries.
     pub(super) csrf: String,
     /// When it ends by itself.
     pub(super) until: Instant,
     /// It has ended before: its streams close.
     pub(super) left: CancellationToken,
+}
+
+/// What lets somebody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// A token.
+    Token,
+    /// The connection's certificate.
+    Certificate,
 }
 
 /// As many sessions as there may be.
@@ -125,7 +136,7 @@ impl Doors {
     }
 
     /// Lets somebody in; the cookie.
-    pub(super) fn enter(&self, actor: Actor) -> Result<String, Full> {
+    pub(super) fn enter(&self, actor: Actor, by: By) -> Result<String, Full> {
         let (cookie, now) = (draw(), Instant::now());
         let mut sessions = lock(&self.sessions);
         sessions.retain(|_, session| session.until > now);
@@ -134,6 +145,7 @@ impl Doors {
         }
         let session = Session {
             actor,
+            certified: by == By::Certificate,
             csrf: draw(),
             until: now + self.settings.session,
             left: CancellationToken::new(),
@@ -142,10 +154,17 @@ impl Doors {
         Ok(cookie)
     }
 
-    /// Who comes with this cookie.
-    pub(super) fn inside(&self, cookie: &str) -> Option<Arc<Session>> {
+    /// Who comes with this cookie; `peer` is the operator whose certificate the connection has.
+    pub(super) fn inside(&self, cookie: &str, peer: Option<&Actor>) -> Option<Arc<Session>> {
         let session = lock(&self.sessions).get(&hash(b"session", cookie)).cloned()?;
-        (session.until > Instant::now()).then_some(session)
+        let same = !session.certified || peer == Some(&session.actor);
+        (same && session.until > Instant::now()).then_some(session)
+    }
+
+    /// Name of the session's cookie. Browsers tell ports of a machine not apart, so that two gateways of
+    /// one machine must not have the same.
+    pub(super) fn cookie(&self) -> String {
+        format!("suiyue_session_{}", self.address.port())
     }
 
     /// The session of this cookie ends.
@@ -213,19 +232,29 @@ mod tests {
         let doors = doors(Settings { token: Duration::ZERO, session: Duration::ZERO });
         let token = doors.mint(Actor::local("wang"));
         assert_eq!(doors.redeem(&token), None);
-        let cookie = doors.enter(Actor::local("wang")).unwrap();
-        assert!(doors.inside(&cookie).is_none());
+        let cookie = doors.enter(Actor::local("wang"), By::Token).unwrap();
+        assert!(doors.inside(&cookie, None).is_none());
     }
 
     #[test]
     fn a_session_is_known_by_its_cookie_until_it_is_left() {
         let doors = doors(Settings::default());
-        let cookie = doors.enter(Actor::local("wang")).unwrap();
-        let session = doors.inside(&cookie).unwrap();
+        let cookie = doors.enter(Actor::local("wang"), By::Token).unwrap();
+        let session = doors.inside(&cookie, None).unwrap();
         assert!(session.sent(&session.csrf) && !session.sent("") && !session.sent(&cookie));
-        assert!(doors.inside("").is_none());
+        assert!(doors.inside("", None).is_none());
         doors.leave(&cookie);
-        assert!(doors.inside(&cookie).is_none() && session.left.is_cancelled());
+        assert!(doors.inside(&cookie, None).is_none() && session.left.is_cancelled());
+    }
+
+    #[test]
+    fn a_session_of_a_certificate_is_of_no_use_without_it() {
+        let doors = doors(Settings::default());
+        let li = Actor { authenticated: true, ..Actor::local("li") };
+        let cookie = doors.enter(li.clone(), By::Certificate).unwrap();
+        assert!(doors.inside(&cookie, Some(&li)).is_some());
+        assert!(doors.inside(&cookie, None).is_none());
+        assert!(doors.inside(&cookie, Some(&Actor { name: "wang".to_owned(), ..li })).is_none());
     }
 
     #[test]
@@ -237,9 +266,9 @@ mod tests {
         }
         assert_eq!(doors.redeem(&first), None, "the oldest token makes room");
         for _ in 0..MAX_SESSIONS {
-            doors.enter(Actor::local("wang")).unwrap();
+            doors.enter(Actor::local("wang"), By::Token).unwrap();
         }
-        assert_eq!(doors.enter(Actor::local("wang")), Err(Full));
+        assert_eq!(doors.enter(Actor::local("wang"), By::Token), Err(Full));
         assert_eq!(doors.address().to_string(), "127.0.0.1:8442");
     }
 }

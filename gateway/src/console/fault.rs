@@ -21,8 +21,10 @@ pub(super) enum Why {
     Token,
     /// Nobody is signed in.
     SignedOut,
-    /// Too many sessions or streams.
+    /// Too many sessions.
     Full,
+    /// Too many pages that are kept up to date.
+    Streams,
     /// No answer in time.
     Slow,
     /// The form cannot be read.
@@ -61,8 +63,14 @@ impl Why {
             Self::Full => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "CONSOLE_FULL",
-                "控制台人数已满：请关闭别的页面，或稍后再试",
-                "the console is full: close other pages, or come back later",
+                "控制台人数已满：请稍后再试",
+                "the console is full: come back later",
+            ),
+            Self::Streams => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "CONSOLE_TOO_MANY_PAGES",
+                "打开的页面太多，这一页不会自动更新：请关闭别的页面",
+                "too many pages are open and this one is not kept up to date: close others",
             ),
             Self::Slow => (
                 StatusCode::GATEWAY_TIMEOUT,
@@ -103,8 +111,13 @@ impl Fault {
     pub(super) fn field(field: &str, zh: &str, en: &str) -> Self {
         let mut fault = Self::of(Why::Form);
         (fault.zh, fault.en) = (zh.to_owned(), en.to_owned());
-        fault.details.insert("field".to_owned(), field.to_owned());
-        fault
+        fault.about(field)
+    }
+
+    /// The same, about a field.
+    pub(super) fn about(mut self, field: &str) -> Self {
+        self.details.insert("field".to_owned(), field.to_owned());
+        self
     }
 
     /// The sentence.
@@ -165,6 +178,13 @@ const fn zh(reason: Reason) -> Option<&'static str> {
         Reason::NodeUnknown => "没有这个名字的节点",
         Reason::FieldInvalid => "有一个字段的值不允许：见详情",
         Reason::WriteUnknown => "写入的结果未知：请先重新查看，再决定是否重试",
+        Reason::ShiftInvalid => "这个调流不成立：见详情中的字段",
+        Reason::ShiftRefused => "护栏拒绝了：见详情中的护栏和数字",
+        Reason::ShiftNotFound => "没有这个编号的、正在进行的调流",
+        Reason::PlanStale => "预览之后情况变了：见详情中的键，请重新预览",
+        Reason::ApprovalNeeded => "需要另一个人先批准这个计划",
+        Reason::ApprovalOwn => "批准人不能是应用的人：请另一个人批准",
+        Reason::GatewaySilent => "详情中的网关没有应答，无法合计负载：可以在“不计哪些网关”中写上它",
         Reason::NobodyLeft => "这样就没有系统回答详情中的请求了",
         _ => return None,
     })

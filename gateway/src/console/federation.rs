@@ -3,10 +3,19 @@
 //! The grid of all regions with their states, and one region's nodes. What is shown is [`view`], made from
 //! the snapshot that requests read and from what the recorder counted; this file only draws it.
 
-mod node;
+pub(super) mod node;
 pub(super) mod view;
 
-use super::{Console, Fields, fault::Fault, live, page, page::Page, text, visitor::Visitor};
+use super::{
+    Console, Fields,
+    fault::Fault,
+    live, page,
+    page::Page,
+    shift::running::{self, Controls},
+    sums::Sum,
+    text,
+    visitor::Visitor,
+};
 use crate::registry::follow;
 use axum::{
     extract::{Query, State},
@@ -34,11 +43,15 @@ pub(super) async fn page(
             return page::refusal(lang, &Fault::field("region", zh, en));
         }
     };
-    let parts = parts(&console, &visitor, region);
+    let parts = parts(&console, &visitor, region).await;
     let part = |wanted: &str| parts.iter().find(|(id, _)| *id == wanted).map(|(_, part)| part);
     let main = html! {
         h1 { (Page::Federation.title(lang)) }
         section #status aria-label=(lang.t("网关状态", "State of the gateway")) { @if let Some(part) = part("status") { (part) } }
+        section aria-labelledby="shifts-title" {
+            h2 #shifts-title { (lang.t("正在进行的调流", "Running shifts")) }
+            div #shifts { @if let Some(part) = part("shifts") { (part) } }
+        }
         section aria-labelledby="regions-title" {
             h2 #regions-title { (lang.t("区划", "Regions")) }
             div #regions { @if let Some(part) = part("regions") { (part) } }
@@ -51,17 +64,20 @@ pub(super) async fn page(
 }
 
 /// The parts that change, by their ids.
-pub(super) fn parts(
+pub(super) async fn parts(
     console: &Console,
     visitor: &Visitor,
     region: Option<u32>,
 ) -> Vec<(&'static str, Markup)> {
     let snapshot = console.0.operator.snapshots.current();
-    let look = Look { snapshot: &snapshot, now: console.0.recorder.now() };
+    let sum = console.0.sums.now(&console.0.operator).await;
+    let shifts = running::list(console, visitor).await;
+    let look = Look { snapshot: &snapshot, now: console.0.recorder.now(), sum: &sum };
     let regions = look.regions();
     let chosen = region.or_else(|| view::worst(&regions).map(|worst| worst.code));
     vec![
-        ("status", status(console, visitor)),
+        ("status", status(console, visitor, &sum)),
+        ("shifts", running::drawn(visitor, shifts.as_deref(), Controls::Shown)),
         ("regions", grid(visitor, &regions, chosen)),
         ("region", chosen.map_or_else(|| html! {}, |code| chosen_region(console, visitor, &look, code))),
         ("news", news(visitor, &regions)),
@@ -69,7 +85,7 @@ pub(super) fn parts(
 }
 
 /// What this gateway knows and from where; alarms first.
-fn status(console: &Console, visitor: &Visitor) -> Markup {
+fn status(console: &Console, visitor: &Visitor, sum: &Sum) -> Markup {
     let (lang, operator) = (visitor.lang, &console.0.operator);
     let snapshot = operator.snapshots.current();
     let followed = operator.followed.as_ref();
@@ -81,6 +97,11 @@ fn status(console: &Console, visitor: &Visitor) -> Markup {
             div.alert.warn data-alarm=(alarm.word) {
                 p { span.mark aria-hidden="true" { "!" } " " (alarm_text(lang, alarm)) }
                 p.why { code { (alarm.word) } }
+            }
+        }
+        @for id in &sum.silent {
+            div.alert.warn data-alarm="gateway_silent" {
+                p { span.mark aria-hidden="true" { "!" } " " (lang.t("这个网关没有应答，占用中缺它的请求：", "this gateway does not answer, and its calls are missing in the use shown: ")) strong { (id) } }
             }
         }
         @for key in quarantined {
@@ -193,8 +214,8 @@ fn chosen_region(console: &Console, visitor: &Visitor, look: &Look<'_>, code: u3
         }
         ul.nodes { @for node in &nodes { li { (node::card(lang, node, &console.0.recorder.points(code, &node.name))) } } }
         p.note { (lang.t(
-            "数字是这个网关最近十秒所见；占用按它分到的容量计算。曲线是最近十分钟。",
-            "Numbers are those of this gateway over ten seconds; use is of its part of the declared capacity. Curves show ten minutes.",
+            "次数、失败和 p99 是这个网关最近十秒所见，曲线是最近十分钟；占用按所有网关的请求合计。",
+            "Calls, failures and p99 are those of this gateway over ten seconds, curves those of ten minutes; use counts the calls of all gateways.",
         )) }
     }
 }

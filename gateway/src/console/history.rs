@@ -3,7 +3,7 @@
 //! The last entries of the audit, each checked by itself and against the one before it; and `explain`, for
 //! now, for an earlier plan, or for what might happen.
 
-mod explain;
+pub(super) mod explain;
 
 use super::{Console, Fields, api, fault::Fault, lang::Lang, live, page, page::Page, text, visitor::Visitor};
 use crate::audit::chain::{self, Fault as Broken, Head, Link, Stored};
@@ -13,7 +13,12 @@ use axum::{
 };
 use http::StatusCode;
 use maud::{Markup, html};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use suiyue_proto::v1::{self, AuditOutcome};
+use tokio::sync::Mutex;
 use tokio_stream::StreamExt as _;
 
 /// Entries that are shown.
@@ -73,8 +78,31 @@ struct Tail {
     broken: Option<Broken>,
 }
 
+/// The tail as it was read last. Every role may read the audit, so that all pages share it.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<Option<(Instant, Read)>>);
+
+/// What was read, or why nothing was.
+type Read = Result<Arc<Tail>, tonic::Status>;
+
+/// However many pages are open, the audit is read at most so often.
+const READ_EVERY: Duration = Duration::from_secs(2);
+
+impl Kept {
+    /// Who asks while another reads waits for what that one reads.
+    async fn tail(&self, console: &Console, visitor: &Visitor) -> Read {
+        let mut kept = self.0.lock().await;
+        if let Some((_, tail)) = kept.as_ref().filter(|(at, _)| at.elapsed() < READ_EVERY) {
+            return tail.clone();
+        }
+        let read = tail(console, visitor).await.map(Arc::new);
+        *kept = Some((Instant::now(), read.clone()));
+        read
+    }
+}
+
 async fn audit(console: &Console, visitor: &Visitor) -> Markup {
-    match tail(console, visitor).await {
+    match console.0.tail.tail(console, visitor).await {
         Ok(tail) => drawn(visitor.lang, &tail, console.0.operator.metrics.audit.known().problem.as_deref()),
         Err(status) => page::alert(visitor.lang, &Fault::from(status)),
     }

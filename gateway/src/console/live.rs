@@ -9,7 +9,7 @@ use super::{
     Console, Fields,
     door::Session,
     fault::{Fault, Why},
-    federation, history, page,
+    federation, history, page, shift,
     visitor::Visitor,
 };
 use axum::{
@@ -67,6 +67,7 @@ impl Drop for Place {
 /// What a stream is about.
 enum View {
     Federation { region: Option<u32> },
+    Shift,
     History,
 }
 
@@ -74,6 +75,7 @@ impl View {
     fn of(fields: &Fields) -> Option<Self> {
         match fields.get("view") {
             "federation" => Some(Self::Federation { region: fields.get("region").parse().ok() }),
+            "shift" => Some(Self::Shift),
             "history" => Some(Self::History),
             _ => None,
         }
@@ -82,7 +84,8 @@ impl View {
     /// The parts of the page by their ids.
     async fn draw(&self, console: &Console, visitor: &Visitor) -> Vec<(&'static str, Markup)> {
         match self {
-            Self::Federation { region } => federation::parts(console, visitor, *region),
+            Self::Federation { region } => federation::parts(console, visitor, *region).await,
+            Self::Shift => shift::parts(console, visitor).await,
             Self::History => history::parts(console, visitor).await,
         }
     }
@@ -97,7 +100,7 @@ pub(super) async fn events(
     let lang = visitor.lang;
     let refuse = |why| page::refusal(lang, &Fault::of(why));
     let Some(view) = View::of(&Fields(query)) else { return refuse(Why::Lost) };
-    let Some(place) = console.0.streams.place(&visitor.session) else { return refuse(Why::Full) };
+    let Some(place) = console.0.streams.place(&visitor.session) else { return refuse(Why::Streams) };
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(tell(console, visitor, view, sender, place));
     let stream = ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>);
@@ -173,14 +176,17 @@ pub(super) fn path(view: &str, region: Option<u32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{audit::actor::Actor, console::door::Doors};
+    use crate::{
+        audit::actor::Actor,
+        console::door::{By, Doors},
+    };
 
     #[test]
     fn streams_are_bounded_for_one_and_for_all() {
         let doors = Doors::new(Default::default(), "127.0.0.1:1".parse().unwrap());
         let session = || {
-            let cookie = doors.enter(Actor::local("wang")).unwrap();
-            doors.inside(&cookie).unwrap()
+            let cookie = doors.enter(Actor::local("wang"), By::Token).unwrap();
+            doors.inside(&cookie, None).unwrap()
         };
         let streams = Streams::default();
         let one = session();

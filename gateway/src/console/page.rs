@@ -17,17 +17,20 @@ use maud::{DOCTYPE, Markup, html};
 pub(super) enum Page {
     /// Regions and nodes.
     Federation,
+    /// Move calls.
+    Shift,
     /// Audit and explain.
     History,
 }
 
 impl Page {
-    const ALL: [Self; 2] = [Self::Federation, Self::History];
+    const ALL: [Self; 3] = [Self::Federation, Self::Shift, Self::History];
 
     /// Where it is.
     pub(super) const fn path(self) -> &'static str {
         match self {
             Self::Federation => "/console",
+            Self::Shift => "/console/shift",
             Self::History => "/console/history",
         }
     }
@@ -36,6 +39,7 @@ impl Page {
     pub(super) const fn title(self, lang: Lang) -> &'static str {
         match self {
             Self::Federation => lang.t("联邦", "Federation"),
+            Self::Shift => lang.t("调流", "Shift"),
             Self::History => lang.t("记录", "History"),
         }
     }
@@ -136,10 +140,17 @@ fn document(lang: Lang, title: &str, nav: &Markup, main: &Markup, stream: Option
                     a.brand href="/console" { span lang="zh-CN" { "穗粤" } " suiyue" }
                     (nav)
                 }
+                p #ended.lost role="alert" hidden {
+                    (lang.t("登录已结束，页面不再更新。", "The session has ended, and this page is not of now any more. "))
+                    a href="/console/sign-in?ended" { (lang.t("重新登录", "Sign in again")) }
+                }
                 @if stream.is_some() {
                     p #lost.lost role="status" data-text=(lang.t(
                         "与网关的连接断开，页面上的数字已不再更新；正在重连……",
                         "The connection to the gateway is lost: the numbers below are no longer of now. Reconnecting…",
+                    )) data-full=(lang.t(
+                        "打开的页面太多，这一页不再自动更新：请关闭别的页面；稍后自动重试……",
+                        "Too many pages are open and this one is not kept up to date: close others. It tries again…",
                     )) {}
                     p #news.unseen role="status" {}
                 }

@@ -10,15 +10,14 @@ use super::{
     lang::Lang,
     page,
 };
+use crate::identity::Peer;
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     response::Response,
 };
 use http::{Method, header, request::Parts};
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-/// Name of the session's cookie.
-pub(super) const COOKIE: &str = "suiyue_session";
 /// Name of the field with the session's secret.
 pub(super) const CSRF: &str = "csrf";
 /// A form arrives within this time.
@@ -37,13 +36,14 @@ impl FromRequestParts<Console> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Response> {
         let lang = Lang::of(&parts.headers);
-        let known = cookie(&parts.headers, COOKIE);
-        if let Some(session) = known.and_then(|known| console.doors().inside(known)) {
+        let known = cookie(&parts.headers, &console.doors().cookie());
+        let peer = parts.extensions.get::<Peer>().and_then(super::operator_of);
+        if let Some(session) = known.and_then(|known| console.doors().inside(known, peer.as_ref())) {
             return Ok(Self { session, lang });
         }
-        // A page is asked for by a person, who is sent to the door; the rest is asked for by a script.
-        let stream = parts.uri.path().ends_with("/events");
-        if parts.method == Method::GET && !stream {
+        // A page is asked for by a person, who is sent to the door; the rest is asked for by the script.
+        let scripted = ["/events", "/preview", "/session"].iter().any(|end| parts.uri.path().ends_with(end));
+        if parts.method == Method::GET && !scripted {
             let at = if known.is_some() { "/console/sign-in?ended" } else { "/console/sign-in" };
             return Err(page::go(at));
         }
@@ -61,16 +61,42 @@ impl Fields {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.trim())
     }
 
+    /// The values of all fields of this name that are not empty.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.0.iter().filter(move |(known, _)| known == name);
+        named.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// As the query of an address.
+    pub(super) fn query(&self) -> String {
+        let pairs = self.0.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value)));
+        pairs.collect::<Vec<_>>().join("&")
+    }
+
     /// The field is there.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(known, _)| known == name)
     }
 }
 
+/// A text as it stands in a query.
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
+            escaped.push(byte.into());
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+        escaped
+    })
+}
+
 /// A form of the visitor's own session.
 pub(super) struct Form {
     /// Who sends it.
     pub(super) visitor: Visitor,
+    /// What is sent.
+    pub(super) fields: Fields,
 }
 
 impl FromRequest<Console> for Form {
@@ -84,7 +110,7 @@ impl FromRequest<Console> for Form {
         if !visitor.session.sent(fields.get(CSRF)) {
             return Err(refuse(Why::Foreign));
         }
-        Ok(Self { visitor })
+        Ok(Self { visitor, fields })
     }
 }
 
@@ -101,5 +127,20 @@ pub(super) async fn read(request: Request) -> Result<Fields, Why> {
     match tokio::time::timeout(READ_WITHIN, form).await {
         Ok(Ok(axum::Form(fields))) => Ok(Fields(fields)),
         _ => Err(Why::Form),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_by_name_and_make_a_query() {
+        let pairs = [("to", "yuekang "), ("to", ""), ("to", "佛山"), ("reason", "a&b = c")];
+        let fields = Fields(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(fields.all("to").collect::<Vec<_>>(), ["yuekang", "佛山"]);
+        assert_eq!((fields.get("to"), fields.get("from"), fields.has("from")), ("yuekang", "", false));
+        let query = fields.query();
+        assert!(query.ends_with("to=%E4%BD%9B%E5%B1%B1&reason=a%26b%20%3D%20c"), "{query}");
     }
 }

@@ -1,15 +1,34 @@
-//! Who gets a token for the web console?
+//! What does the web console need of the operator API?
 //!
-//! Whoever may call the operator API, for themselves: in their own role or in a lesser one, as somebody
-//! does who only shows what is going on.
+//! A token for whoever may call the operator API, for themselves: in their own role or in a lesser one, as
+//! somebody does who only shows what is going on. And the calls of all gateways together.
 
-use super::Operator;
+use super::{Operator, shifts::loads};
 use crate::audit::actor::Actor;
-use std::time::SystemTime;
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use suiyue_proto::{reason::Reason, v1};
 use tonic::{Request, Status};
 
 impl Operator {
+    /// Calls a second of all gateways to every node, and the gateways that do not answer.
+    pub(crate) async fn rates_of_all(&self) -> (BTreeMap<Arc<str>, f64>, Vec<String>) {
+        let snapshot = self.snapshots.current();
+        let mut sums: BTreeMap<Arc<str>, f64> = loads::rates(&snapshot).collect();
+        let mut silent = Vec::new();
+        for (id, answer) in loads::ask_all(self, loads::others(self)).await {
+            let Ok(answer) = answer else {
+                silent.push(id);
+                continue;
+            };
+            for node in answer.nodes.iter().filter(|node| node.rps.is_finite()) {
+                if let Some(sum) = sums.get_mut(node.node.as_str()) {
+                    *sum += node.rps;
+                }
+            }
+        }
+        (sums, silent)
+    }
+
     pub(super) fn mint(
         &self,
         request: &Request<v1::MintConsoleTokenRequest>,

@@ -38,30 +38,103 @@ function show(id, markup) {
   if (part) children(part, new DOMParser().parseFromString(markup, "text/html").body);
 }
 
+// Whose session has ended is told so, with the way back in; nothing on the page is of now any more.
+function ended() {
+  document.getElementById("ended").hidden = false;
+  document.body.classList.add("stale");
+}
+
 function follow(path) {
   const lost = document.getElementById("lost");
   const pause = document.getElementById("pause");
   const ids = ["status", "regions", "region", "news", "audit", "shifts"];
   let source = null;
+  let wait = 0;
+  let again = 0;
+  const stop = () => {
+    clearTimeout(again);
+    if (source) source.close();
+    source = null;
+  };
+  // Refused, not lost. Either the session has ended, or there are too many pages: then later, and rarer.
+  const refused = async () => {
+    const inside = await fetch("/console/session").then((answer) => answer.status !== 401, () => true);
+    if (!source) return;
+    stop();
+    if (!inside) return void ended();
+    lost.textContent = lost.dataset.full;
+    wait = Math.min(60000, wait * 2 || 5000);
+    again = setTimeout(begin, wait * (0.75 + Math.random() / 2));
+  };
   const begin = () => {
     source = new EventSource(path);
-    source.onopen = () => { lost.textContent = ""; };
-    source.onerror = () => {
-      lost.textContent = lost.dataset.text;
-      // Refused, not lost: the session has ended, or there are too many pages.
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
+    source.onopen = () => {
+      lost.textContent = "";
+      wait = 0;
     };
-    source.addEventListener("ended", () => location.assign("/console/sign-in?ended"));
+    source.onerror = () => {
+      if (source.readyState === EventSource.CLOSED) return void refused();
+      lost.textContent = lost.dataset.text;
+    };
+    source.addEventListener("ended", () => {
+      stop();
+      ended();
+    });
     for (const id of ids) source.addEventListener(id, (event) => show(id, event.data));
   };
   begin();
   pause.hidden = false;
+  let paused = false;
   pause.onclick = () => {
-    const running = source !== null;
-    if (running) source.close(), (source = null);
+    paused = !paused;
+    if (paused) stop();
     else begin();
-    pause.textContent = running ? pause.dataset.off : pause.dataset.on;
+    pause.textContent = paused ? pause.dataset.off : pause.dataset.on;
   };
+}
+
+// The preview follows the form. What is shown for another form cannot be applied meanwhile.
+function plan(form) {
+  const shown = document.getElementById("preview");
+  const said = document.getElementById("preview-said");
+  let timer = 0;
+  let asking = null;
+  const ask = async () => {
+    if (asking) asking.abort();
+    asking = new AbortController();
+    const own = asking;
+    const query = new URLSearchParams(new FormData(form));
+    try {
+      const answer = await fetch(`${form.dataset.preview}?${query}`, { signal: own.signal });
+      if (answer.status === 401) return void ended();
+      show("preview", await answer.text());
+      const verdict = shown.querySelector(".verdict, .alert");
+      said.textContent = verdict ? verdict.textContent : "";
+    } catch (error) {
+      if (own.signal.aborted) return;
+      shown.textContent = shown.dataset.failed;
+    }
+    shown.removeAttribute("aria-busy");
+  };
+  const later = () => {
+    shown.setAttribute("aria-busy", "true");
+    for (const button of shown.querySelectorAll("button")) button.disabled = true;
+    clearTimeout(timer);
+    timer = setTimeout(ask, 250);
+  };
+  form.addEventListener("input", (event) => {
+    const told = document.getElementById(`${event.target.id}-told`);
+    if (told) told.textContent = `${event.target.value} %`;
+    if (!event.target.dataset.reload) later();
+  });
+  form.addEventListener("change", (event) => {
+    const { reload } = event.target.dataset;
+    if (reload) location.assign(reload + encodeURIComponent(event.target.value));
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    later();
+  });
 }
 
 // A token in the fragment never reaches a server's log, and does not stay in the address bar.
@@ -72,3 +145,5 @@ if (door && location.hash.length > 1) {
   door.requestSubmit();
 }
 if (document.body.dataset.events) follow(document.body.dataset.events);
+const order = document.querySelector("form[data-preview]");
+if (order) plan(order);

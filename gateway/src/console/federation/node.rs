@@ -45,7 +45,7 @@ pub(super) fn card(lang: Lang, node: &Node, points: &[Point]) -> Markup {
 }
 
 /// Which tier, in words.
-pub(super) const fn tier(lang: Lang, tier: u8) -> &'static str {
+pub(in crate::console) const fn tier(lang: Lang, tier: u8) -> &'static str {
     match tier {
         0 => lang.t("本级", "own"),
         1 => lang.t("省级", "province"),

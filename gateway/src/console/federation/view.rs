@@ -8,7 +8,7 @@
 //! | ok | everything else |
 
 use crate::{
-    console::{lang::Lang, recorder::Point},
+    console::{lang::Lang, recorder::Point, sums::Sum},
     health::State,
     plan::{Candidate, Reason, Route},
     snapshot::Snapshot,
@@ -28,6 +28,8 @@ pub(in crate::console) struct Look<'a> {
     pub(in crate::console) snapshot: &'a Snapshot,
     /// Numbers of now, by region and node.
     pub(in crate::console) now: BTreeMap<(u32, Arc<str>), Point>,
+    /// Calls of all gateways.
+    pub(in crate::console) sum: &'a Sum,
 }
 
 /// How a region is; worse is greater.
@@ -127,8 +129,8 @@ pub(super) struct Node {
     pub(super) share: f64,
     /// Why, in words.
     pub(super) reason: String,
-    /// Calls a second that it gets from this gateway, from all regions, to this gateway's part of what it
-    /// declared; `None`: it declared nothing.
+    /// Calls a second that it gets from all gateways, from all regions, to what it declared; `None`: it
+    /// declared nothing.
     pub(super) utilization: Option<f64>,
     pub(super) rotation: Rotation,
     pub(super) serving: usize,
@@ -136,9 +138,12 @@ pub(super) struct Node {
 }
 
 impl Look<'_> {
-    /// Every region that somebody serves, by code.
+    /// Every region that somebody serves: the worst first, then by code.
     pub(in crate::console) fn regions(&self) -> Vec<Region> {
-        self.snapshot.plans.regions.iter().map(|(code, routes)| self.summed(*code, routes)).collect()
+        let regions = self.snapshot.plans.regions.iter();
+        let mut regions: Vec<_> = regions.map(|(code, routes)| self.summed(*code, routes)).collect();
+        regions.sort_by_key(|region| (std::cmp::Reverse(region.health), region.code));
+        regions
     }
 
     /// One region; `None`: nobody serves it.
@@ -184,13 +189,10 @@ impl Look<'_> {
             tier: candidate.tier,
             share: self.share(code, name, routes),
             reason: said(lang, candidate.reason).to_owned(),
-            utilization: candidate.declared.filter(|declared| *declared > 0.0).map(|declared| {
-                let all: f32 =
-                    self.now.iter().filter(|((_, node), _)| node == name).map(|(_, p)| p.rps).sum();
-                let gateways =
-                    self.snapshot.inputs.as_ref().map_or(1, |inputs| inputs.signals.gateways.max(1));
-                f64::from(all) / (declared / f64::from(gateways))
-            }),
+            utilization: candidate
+                .declared
+                .filter(|declared| *declared > 0.0)
+                .map(|declared| self.sum.rates.get(name).copied().unwrap_or(0.0) / declared),
             rotation,
             serving,
             endpoints: states.len(),

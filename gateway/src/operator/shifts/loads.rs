@@ -44,7 +44,7 @@ pub(super) fn told(operator: &Operator) -> v1::GetLoadResponse {
 }
 
 /// Calls a second of this gateway to every node.
-pub(super) fn rates(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<str>, f64)> {
+pub(in crate::operator) fn rates(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<str>, f64)> {
     let nodes = snapshot.inputs.iter().flat_map(|inputs| &inputs.signals.nodes);
     nodes.map(|(node, signal)| (node.clone(), signal.own_use))
 }
@@ -80,7 +80,7 @@ pub(in crate::operator) async fn of_all(
 }
 
 /// What each of these gateways tells, or why it does not.
-pub(super) async fn ask_all(
+pub(in crate::operator) async fn ask_all(
     operator: &Operator,
     gateways: Vec<(String, String)>,
 ) -> Vec<(String, Result<v1::GetLoadResponse, String>)> {
@@ -90,7 +90,7 @@ pub(super) async fn ask_all(
 }
 
 /// The other gateways that are there, with their control ports.
-pub(super) fn others(operator: &Operator) -> Vec<(String, String)> {
+pub(in crate::operator) fn others(operator: &Operator) -> Vec<(String, String)> {
     let entries = operator.followed.as_ref().map(|followed| followed.entries()).unwrap_or_default();
     let gateways = entries.iter().filter_map(|entry| match operator.prefix.parse(&entry.key) {
         Ok(Key::Gateway(id)) if id != operator.gateway => {
