@@ -53,6 +53,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::App(verb) => here(apps::run(&verb)).map(done),
         Command::Audit(verb) => here(audit::run(&verb)).map(done),
+        Command::Console(verb) => here(verbs::console::run(&verb)).map(done),
         Command::Code(verb) => code(verb),
         Command::Trust(verb) => trust(&verb),
         Command::Load(flags) => load(&flags),
