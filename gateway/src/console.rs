@@ -29,7 +29,7 @@ mod text;
 mod visitor;
 
 use crate::{
-    identity::{Peer, Subject},
+    identity::{Peer, Subject, Trust},
     operator::Operator,
 };
 use api::Api;
@@ -40,7 +40,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use door::{By, Doors};
+use door::{By, Doors, Guest};
 use fault::{Fault, Why};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lang::Lang;
@@ -189,8 +189,9 @@ async fn door_page(
     request: Request,
 ) -> Response {
     let lang = Lang::of(request.headers());
-    if let Some(actor) = request.extensions().get::<Peer>().and_then(operator_of) {
-        return console.let_in(lang, actor, By::Certificate, is_encrypted(&request));
+    let peer = request.extensions().get::<Peer>().cloned();
+    if let Some(actor) = peer.as_ref().and_then(operator_of) {
+        return console.let_in(lang, Guest { actor, peer }, By::Certificate, is_encrypted(&request));
     }
     let note = Fields(query.0).has("ended").then(|| Fault::of(Why::SignedOut));
     page::sign_in(lang, &console.doors().address().to_string(), StatusCode::OK, note.as_ref())
@@ -211,8 +212,10 @@ async fn sign_in(State(console): State<Console>, request: Request) -> Response {
         Ok(fields) => fields,
         Err(why) => return again(why),
     };
-    match console.doors().redeem(fields.get("token")) {
-        Some(actor) => console.let_in(lang, actor, By::Token, encrypted),
+    // The whole address is taken as well: that is what stands on the terminal.
+    let token = fields.get("token").rsplit('#').next().unwrap_or_default();
+    match console.doors().redeem(token) {
+        Some(guest) => console.let_in(lang, guest, By::Token, encrypted),
         None => again(Why::Token),
     }
 }
@@ -229,15 +232,30 @@ async fn sign_out(State(console): State<Console>, headers: HeaderMap, form: Form
 }
 
 impl Console {
-    fn let_in(&self, lang: Lang, actor: crate::audit::actor::Actor, by: By, encrypted: bool) -> Response {
+    fn let_in(&self, lang: Lang, guest: Guest, by: By, encrypted: bool) -> Response {
+        let Guest { actor, peer } = guest;
         let (name, role) = (actor.name.clone(), actor.role.as_str());
         let Ok(cookie) = self.doors().enter(actor, by) else {
             return page::refusal(lang, &Fault::of(Why::Full));
         };
+        if let Some((trust, peer)) = self.0.operator.trust.clone().zip(peer) {
+            tokio::spawn(self.clone().end_with(trust, peer, cookie.clone()));
+        }
         tracing::info!(actor = name, role, "signed in to the console");
         let mut response = page::go("/console");
         let seconds = self.doors().settings().session.as_secs();
         set_cookie(&mut response, &self.doors().cookie(), &cookie, seconds, encrypted);
         response
+    }
+
+    /// The session of a certificate ends with it, also where it was only the token that it made.
+    async fn end_with(self, trust: Trust, peer: Peer, cookie: String) {
+        let operator = operator_of(&peer);
+        let Some(session) = self.doors().inside(&cookie, operator.as_ref()) else { return };
+        tokio::select! {
+            () = trust.ends(peer.leaf()) => self.doors().leave(&cookie),
+            () = session.ended() => {}
+            () = self.0.ended.cancelled() => {}
+        }
     }
 }

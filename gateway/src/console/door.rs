@@ -8,7 +8,7 @@
 //! token that were good at every gateway could be used again at each of them, and a restart ends all
 //! sessions, which is what whoever restarts a gateway in doubt expects.
 
-use crate::audit::actor::Actor;
+use crate::{audit::actor::Actor, identity::Peer};
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use std::{
     collections::HashMap,
@@ -54,8 +54,17 @@ pub struct Doors {
 #[derive(Debug)]
 struct Token {
     hash: Hash,
-    actor: Actor,
+    guest: Guest,
     until: Instant,
+}
+
+/// Whoever is let in.
+#[derive(Debug, Clone)]
+pub(crate) struct Guest {
+    /// Who.
+    pub(crate) actor: Actor,
+    /// The certificate that says so, if one does: when it ends, the session ends.
+    pub(crate) peer: Option<Peer>,
 }
 
 /// Somebody is inside.
@@ -113,26 +122,25 @@ impl Doors {
         self.settings
     }
 
-    /// A token for one sign-in of this actor.
-    #[must_use]
-    pub fn mint(&self, actor: Actor) -> String {
+    /// A token for one sign-in of this guest.
+    pub(crate) fn mint(&self, guest: Guest) -> String {
         let (token, now) = (draw(), Instant::now());
         let mut tokens = lock(&self.tokens);
         tokens.retain(|token| token.until > now);
         if tokens.len() >= MAX_TOKENS {
             tokens.remove(0);
         }
-        tokens.push(Token { hash: hash(b"token", &token), actor, until: now + self.settings.token });
+        tokens.push(Token { hash: hash(b"token", &token), guest, until: now + self.settings.token });
         token
     }
 
     /// Whose token it is; it is of no use afterwards.
-    pub(crate) fn redeem(&self, token: &str) -> Option<Actor> {
+    pub(crate) fn redeem(&self, token: &str) -> Option<Guest> {
         let (wanted, now) = (hash(b"token", token), Instant::now());
         let mut tokens = lock(&self.tokens);
         let at = tokens.iter().position(|token| token.hash == wanted)?;
         let token = tokens.remove(at);
-        (token.until > now).then_some(token.actor)
+        (token.until > now).then_some(token.guest)
     }
 
     /// Lets somebody in; the cookie.
@@ -212,6 +220,10 @@ fn draw() -> String {
 mod tests {
     use super::*;
 
+    fn guest(name: &str) -> Guest {
+        Guest { actor: Actor::local(name), peer: None }
+    }
+
     fn doors(settings: Settings) -> Doors {
         Doors::new(settings, "0.0.0.0:8442".parse().unwrap())
     }
@@ -219,19 +231,19 @@ mod tests {
     #[test]
     fn a_token_opens_once_and_for_its_own_actor() {
         let doors = doors(Settings::default());
-        let (wang, li) = (doors.mint(Actor::local("wang")), doors.mint(Actor::local("li")));
+        let (wang, li) = (doors.mint(guest("wang")), doors.mint(guest("li")));
         assert!(wang.len() == 64 && wang != li);
-        assert_eq!(doors.redeem(&li).unwrap().name, "li");
-        assert_eq!(doors.redeem(&li), None);
-        assert_eq!(doors.redeem(""), None);
-        assert_eq!(doors.redeem(&wang).unwrap().name, "wang");
+        assert_eq!(doors.redeem(&li).unwrap().actor.name, "li");
+        assert!(doors.redeem(&li).is_none());
+        assert!(doors.redeem("").is_none());
+        assert_eq!(doors.redeem(&wang).unwrap().actor.name, "wang");
     }
 
     #[test]
     fn tokens_and_sessions_grow_old() {
         let doors = doors(Settings { token: Duration::ZERO, session: Duration::ZERO });
-        let token = doors.mint(Actor::local("wang"));
-        assert_eq!(doors.redeem(&token), None);
+        let token = doors.mint(guest("wang"));
+        assert!(doors.redeem(&token).is_none());
         let cookie = doors.enter(Actor::local("wang"), By::Token).unwrap();
         assert!(doors.inside(&cookie, None).is_none());
     }
@@ -260,11 +272,11 @@ mod tests {
     #[test]
     fn rooms_are_bounded() {
         let doors = doors(Settings::default());
-        let first = doors.mint(Actor::local("first"));
+        let first = doors.mint(guest("first"));
         for _ in 0..MAX_TOKENS {
-            let _ = doors.mint(Actor::local("more"));
+            let _ = doors.mint(guest("more"));
         }
-        assert_eq!(doors.redeem(&first), None, "the oldest token makes room");
+        assert!(doors.redeem(&first).is_none(), "the oldest token makes room");
         for _ in 0..MAX_SESSIONS {
             doors.enter(Actor::local("wang"), By::Token).unwrap();
         }

@@ -48,10 +48,7 @@ pub(super) async fn page(
     let main = html! {
         h1 { (Page::Federation.title(lang)) }
         section #status aria-label=(lang.t("网关状态", "State of the gateway")) { @if let Some(part) = part("status") { (part) } }
-        section aria-labelledby="shifts-title" {
-            h2 #shifts-title { (lang.t("正在进行的调流", "Running shifts")) }
-            div #shifts { @if let Some(part) = part("shifts") { (part) } }
-        }
+        section #shifts aria-label=(lang.t("正在进行的调流", "Running shifts")) { @if let Some(part) = part("shifts") { (part) } }
         section aria-labelledby="regions-title" {
             h2 #regions-title { (lang.t("区划", "Regions")) }
             div #regions { @if let Some(part) = part("regions") { (part) } }
@@ -206,6 +203,7 @@ fn chosen_region(console: &Console, visitor: &Visitor, look: &Look<'_>, code: u3
             h2 { (region.name(lang)) " " span.code { (code) } }
             (health_badge(lang, region.health))
             span.numbers { (text::rate(region.rps)) " " (lang.t("次/秒", "calls/s")) }
+            a.act href={ "/console/shift?region=" (code) "#order" } { (lang.t("调走它的请求", "Move its calls")) }
             a.act href={ "/console/history?region=" (code) "&class=scan#explain" } { (lang.t("为什么这样走", "Why it goes so")) }
         }
         @if let Some(why) = region.why(lang) { p.why { (why) } }

@@ -29,8 +29,8 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 /// Streams at a time: fewer than connections of the admin port, which scrapes need too.
 const MAX_STREAMS: usize = 32;
-/// Of them for one session.
-const MAX_OF_ONE: usize = 8;
+/// Of them for one session: browsers open six connections, and pages need some, too.
+const MAX_OF_ONE: usize = 4;
 /// Something is sent at least so often: a proxy on the way must not close the stream, and a reader that is
 /// gone must be noticed.
 const ALIVE: Duration = Duration::from_secs(15);

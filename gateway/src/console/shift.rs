@@ -156,7 +156,7 @@ async fn changed(console: &Console, visitor: &Visitor, fields: &Fields) -> Resul
         _ => return Err(Fault::of(Why::Form).about("change")),
     };
     let asked =
-        ChangeShiftRequest { id: fields.get("id").to_owned(), change: Some(change), ..Default::default() };
+        ChangeShiftRequest { id: fields.get("shift").to_owned(), change: Some(change), ..Default::default() };
     let request = api::request(&visitor.session.actor, explained(fields.get("reason"))?, asked);
     console.0.api.shifts().change_shift(request).await?;
     Ok(done)
@@ -224,10 +224,12 @@ async fn whole(console: &Console, visitor: &Visitor, fields: &Fields, shown: Sho
         section aria-labelledby="order-title" {
             h2 #order-title { (lang.t("新的调流", "A new shift")) }
             div.planner {
-                (form::drawn(console, lang, fields))
+                div {
+                    (form::drawn(console, lang, fields))
+                    p #preview-said.said role="status" {}
+                }
                 div {
                     h3 #preview-title { (lang.t("预览", "Preview")) }
-                    p #preview-said.unseen role="status" {}
                     div #preview role="region" aria-labelledby="preview-title" data-failed=(lang.t("预览没有得到答复，请重试。", "The preview got no answer: try again.")) { (shown.preview) }
                 }
             }

@@ -4,7 +4,7 @@
 //! somebody does who only shows what is going on. And the calls of all gateways together.
 
 use super::{Operator, shifts::loads};
-use crate::audit::actor::Actor;
+use crate::{audit::actor::Actor, console::door::Guest, identity::Peer};
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use suiyue_proto::{reason::Reason, v1};
 use tonic::{Request, Status};
@@ -56,7 +56,7 @@ impl Operator {
             role: actor.role.as_str().to_owned(),
             address: self.doors.address().to_string(),
             session_s: u32::try_from(settings.session.as_secs()).unwrap_or(u32::MAX),
-            token: self.doors.mint(actor),
+            token: self.doors.mint(Guest { actor, peer: request.extensions().get::<Peer>().cloned() }),
         })
     }
 }

@@ -13,12 +13,16 @@ function morph(from, to) {
   children(from, to);
 }
 
+// As the markup says it: a form's own `id` is hidden by a field of that name.
+const idOf = (node) => (node.nodeType === Node.ELEMENT_NODE && node.getAttribute("id")) || "";
+
 function children(from, to) {
   let at = from.firstChild;
   for (const wanted of [...to.childNodes]) {
-    const known = wanted.id && [...from.children].find((child) => child.id === wanted.id);
+    const id = idOf(wanted);
+    const known = id && [...from.children].find((child) => idOf(child) === id);
     if (known && known !== at) from.insertBefore(known, at), (at = known);
-    if (!at || (wanted.id || "") !== (at.id || "")) {
+    if (!at || id !== idOf(at)) {
       from.insertBefore(wanted, at);
       continue;
     }
@@ -85,6 +89,12 @@ function follow(path) {
   begin();
   pause.hidden = false;
   let paused = false;
+  // Nobody looks at a page in the background, and a browser has few connections.
+  document.addEventListener("visibilitychange", () => {
+    if (paused || !document.getElementById("ended").hidden) return;
+    stop();
+    if (!document.hidden) begin();
+  });
   pause.onclick = () => {
     paused = !paused;
     if (paused) stop();
@@ -122,7 +132,16 @@ function plan(form) {
     clearTimeout(timer);
     timer = setTimeout(ask, 250);
   };
+  // Nobody moves calls from a node to itself.
+  const apart = () => {
+    for (const to of form.querySelectorAll('input[name="to"]')) {
+      to.disabled = to.value === form.elements.from.value;
+      if (to.disabled) to.checked = false;
+    }
+  };
+  apart();
   form.addEventListener("input", (event) => {
+    apart();
     const told = document.getElementById(`${event.target.id}-told`);
     if (told) told.textContent = `${event.target.value} %`;
     if (!event.target.dataset.reload) later();

@@ -105,7 +105,7 @@ impl Region {
 }
 
 /// The region that should be looked at first.
-pub(super) fn worst(regions: &[Region]) -> Option<&Region> {
+pub(in crate::console) fn worst(regions: &[Region]) -> Option<&Region> {
     regions
         .iter()
         .max_by(|a, b| (a.health, a.rps).partial_cmp(&(b.health, b.rps)).unwrap_or(std::cmp::Ordering::Equal))

@@ -120,10 +120,10 @@ pub(in crate::console) const fn class_name(lang: Lang, class: Class) -> &'static
 fn told(lang: Lang, answer: &v1::ExplainRouteResponse) -> Markup {
     html! {
         div.answer role="group" aria-label=(lang.t("解释", "Explanation")) {
-            p.summary-line { (lang.t("现在：", "Now: ")) (answer.summary) }
+            p.summary-line { (lang.t("现在：", "Now: ")) (summary(lang, &answer.summary, &answer.candidates)) }
             (candidates(lang, &answer.candidates))
             @if let Some(supposed) = &answer.supposed {
-                p.summary-line { (lang.t("假设之下：", "Supposed: ")) (supposed.summary) }
+                p.summary-line { (lang.t("假设之下：", "Supposed: ")) (summary(lang, &supposed.summary, &supposed.candidates)) }
                 @if supposed.shed > 0.0 { p.bad { (lang.t("无人回答的部分：", "Answered by nobody: ")) (text::percent(supposed.shed)) } }
                 (candidates(lang, &supposed.candidates))
             }
@@ -131,25 +131,40 @@ fn told(lang: Lang, answer: &v1::ExplainRouteResponse) -> Markup {
     }
 }
 
+/// Where calls go, in one line; in Chinese made from the shares.
+fn summary(lang: Lang, english: &str, candidates: &[CandidateInfo]) -> String {
+    if lang == Lang::En {
+        return english.to_owned();
+    }
+    let share = |candidate: &CandidateInfo| {
+        let known = crate::plan::Reason::ALL.into_iter().find(|reason| reason.as_str() == candidate.reason);
+        let why = known.map_or(candidate.reason.as_str(), |reason| said(lang, reason));
+        format!("{} {}（{why}）", candidate.node, text::percent(candidate.share))
+    };
+    let shares: Vec<_> = candidates.iter().filter(|candidate| candidate.share > 0.0).map(share).collect();
+    if shares.is_empty() { "没有系统回答".to_owned() } else { shares.join("，") }
+}
+
 fn candidates(lang: Lang, all: &[CandidateInfo]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(lang.t("候选节点", "Candidates")) {
             table {
                 thead { tr {
-                    th scope="col" { (lang.t("节点", "Node")) }
-                    th.n scope="col" { (lang.t("基础", "Base")) }
-                    th.n scope="col" { (lang.t("调流后", "Shifted")) }
-                    th.n scope="col" { (lang.t("限额后", "Clamped")) }
+                    th scope="col" { (lang.t("节点与原因", "Node, and why")) }
+                    th.n.deep scope="col" { (lang.t("基础", "Base")) }
+                    th.n.deep scope="col" { (lang.t("调流后", "Shifted")) }
+                    th.n.deep scope="col" { (lang.t("限额后", "Clamped")) }
                     th.n scope="col" { (lang.t("份额", "Share")) }
-                    th scope="col" { (lang.t("原因", "Why")) }
                 } }
                 tbody { @for candidate in all { tr {
-                    th scope="row" { (candidate.node) }
-                    td.n { (text::percent(candidate.base_share)) }
-                    td.n { (text::percent(candidate.shifted_share)) }
-                    td.n { (text::percent(candidate.clamped_share)) }
+                    th scope="row" {
+                        (candidate.node)
+                        span.because { (reason(lang, candidate)) @for limit in &candidate.limits { br; span.note { (limit) } } }
+                    }
+                    td.n.deep { (text::percent(candidate.base_share)) }
+                    td.n.deep { (text::percent(candidate.shifted_share)) }
+                    td.n.deep { (text::percent(candidate.clamped_share)) }
                     td.n { strong { (text::percent(candidate.share)) } (page::bar(candidate.share, "share")) }
-                    td { (reason(lang, candidate)) @for limit in &candidate.limits { br; span.note { (limit) } } }
                 } } }
             }
         }
@@ -162,5 +177,28 @@ fn reason(lang: Lang, candidate: &CandidateInfo) -> Markup {
     html! {
         @if let (Lang::Zh, Some(reason)) = (lang, known) { (said(lang, reason)) br; span.note lang="en" { (candidate.rule) } }
         @else { (candidate.rule) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_in_chinese_says_who_gets_how_much_and_why() {
+        let candidate = |node: &str, share, reason: &str| CandidateInfo {
+            node: node.to_owned(),
+            share,
+            reason: reason.to_owned(),
+            ..Default::default()
+        };
+        let all = [
+            candidate("suikang", 0.7, "primary"),
+            candidate("yuekang", 0.3, "shift"),
+            candidate("x", 0.0, "standby"),
+        ];
+        assert_eq!(summary(Lang::Zh, "", &all), "suikang 70 %（首选），yuekang 30 %（操作员把流量调到这里）");
+        assert_eq!(summary(Lang::Zh, "", &all[2..]), "没有系统回答");
+        assert_eq!(summary(Lang::En, "as it is", &all), "as it is");
     }
 }

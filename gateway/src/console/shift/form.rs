@@ -2,7 +2,16 @@
 //!
 //! Region, who gives, who gets, how much; the rest has the defaults of the order and may stay as it is.
 
-use super::super::{Console, Fields, federation::node::tier, history::explain::class_name, lang::Lang};
+use super::super::{
+    Console, Fields,
+    federation::{
+        node::tier,
+        view::{self, Look},
+    },
+    history::explain::class_name,
+    lang::Lang,
+    sums::Sum,
+};
 use maud::{Markup, html};
 use suiyue_proto::{
     method::Class,
@@ -35,11 +44,15 @@ pub(super) fn drawn(console: &Console, lang: Lang, fields: &Fields) -> Markup {
     }
 }
 
-/// The region that the form is about: the chosen one, else the first that is served.
+/// The region that the form is about: the chosen one, else the one that is worst.
 fn region_of(console: &Console, fields: &Fields) -> Option<Code> {
     let snapshot = console.0.operator.snapshots.current();
     let chosen = fields.get("region").parse().ok().and_then(Code::new);
-    chosen.or_else(|| snapshot.plans.regions.keys().next().copied())
+    chosen.or_else(|| {
+        let (now, sum) = (console.0.recorder.now(), Sum::default());
+        let regions = Look { snapshot: &snapshot, now, sum: &sum }.regions();
+        Code::new(view::worst(&regions)?.code)
+    })
 }
 
 fn regions(console: &Console, lang: Lang, fields: &Fields) -> Markup {

@@ -109,11 +109,11 @@ fn nodes(lang: Lang, plan: &PlanShiftResponse) -> Markup {
             table.loads {
                 thead { tr {
                     th scope="col" { (lang.t("节点", "Node")) }
-                    th.n scope="col" { (lang.t("现在 次/秒", "Calls/s now")) }
+                    th.n scope="col" { (lang.t("次/秒", "Calls/s")) }
                     th.n scope="col" { (lang.t("调流后", "Then")) }
-                    th.n scope="col" { (lang.t("申报", "Declared")) }
-                    th.n scope="col" { (lang.t("现在占用", "Use now")) }
-                    th.n scope="col" { (lang.t("调流后占用", "Then")) }
+                    th.n.deep scope="col" { (lang.t("申报", "Declared")) }
+                    th.n scope="col" { (lang.t("占用", "Use")) }
+                    th.n scope="col" { (lang.t("调流后", "Then")) }
                 } }
                 tbody { @for load in &plan.nodes { (row(lang, load, source)) } }
             }
@@ -138,7 +138,7 @@ fn row(lang: Lang, load: &NodeLoad, source: &str) -> Markup {
             }
             td.n { (text::rate(load.rps_before)) }
             td.n { strong { (text::rate(load.rps_after)) } }
-            td.n { @if load.rps_max > 0.0 { (text::rate(load.rps_max)) } @else { "–" } }
+            td.n.deep { @if load.rps_max > 0.0 { (text::rate(load.rps_max)) } @else { "–" } }
             td.n { (cell(used(load.rps_before))) }
             td.n { (cell(used(load.rps_after))) }
         }
@@ -186,7 +186,7 @@ fn acts(visitor: &Visitor, plan: &PlanShiftResponse, without: &[String], offer: 
         } @else {
             p.note { (lang.t("您是查看员：可以预览，不能应用。", "You are a viewer: you may preview, and not apply.")) }
         }
-        @if offer == Offer::Apply && (refuses || plan.needs_approval) {
+        @if refuses || plan.needs_approval {
             p.hand { a href={ "/console/shift/plan?p=" (told) } { (lang.t("给批准人的链接：打开同一个计划", "Link for the second person: the same plan")) } }
         }
     }

@@ -36,12 +36,27 @@ pub(in crate::console) async fn list(
 }
 
 fn order_of(info: &ShiftInfo) -> u8 {
-    match (breach(info), info.state()) {
+    match (breach(info), state(info)) {
         (Some(_), _) => 0,
         (None, ShiftState::Held) => 1,
         (None, ShiftState::Ramping | ShiftState::Reverting) => 2,
         _ => 3,
     }
+}
+
+/// Where it stands for the eye: one that was stopped on its way back is held, too.
+fn state(info: &ShiftInfo) -> ShiftState {
+    let stopped = info.shift.as_ref().is_some_and(|shift| shift.revert_held_unix_ms != 0 && !shift.at_once);
+    match info.state() {
+        ShiftState::Reverting if stopped => ShiftState::Held,
+        state => state,
+    }
+}
+
+/// Somebody may let it go on.
+fn is_held(info: &ShiftInfo, shift: &Shift) -> bool {
+    let back = unix_ms() >= shift.expires_unix_ms;
+    info.held_here.is_some() || if back { shift.revert_held_unix_ms != 0 } else { shift.held_unix_ms != 0 }
 }
 
 fn begun(info: &ShiftInfo) -> i64 {
@@ -53,7 +68,7 @@ fn breach(info: &ShiftInfo) -> Option<&ShiftBreach> {
     info.held_here.as_ref().or_else(|| info.shift.as_ref()?.breach.as_ref())
 }
 
-/// The list, or what keeps it from being read.
+/// The list, or what keeps it from being read. Where shifts are only shown, none of them is no news.
 pub(in crate::console) fn drawn(
     visitor: &Visitor,
     shifts: Result<&[ShiftInfo], &tonic::Status>,
@@ -62,8 +77,11 @@ pub(in crate::console) fn drawn(
     let lang = visitor.lang;
     match shifts {
         Err(status) => page::alert(lang, &Fault::from(status.clone())),
+        Ok([]) if controls == Controls::Shown => html! {},
         Ok([]) => html! { p.empty { (lang.t("没有正在进行的调流。", "No shift runs.")) } },
-        Ok(shifts) => html! { ul.shifts { @for info in shifts { @if let Some(shift) = &info.shift {
+        Ok(shifts) => html! {
+            @if controls == Controls::Shown { h2 { (lang.t("正在进行的调流", "Running shifts")) } }
+            ul.shifts { @for info in shifts { @if let Some(shift) = &info.shift {
             li id={ "s-" (shift.id) } { (card(visitor, info, shift, controls)) }
         } } } },
     }
@@ -77,9 +95,9 @@ fn card(visitor: &Visitor, info: &ShiftInfo, shift: &Shift, controls: Controls) 
         article.shift aria-labelledby={ "st-" (shift.id) } {
             header {
                 h3 id={ "st-" (shift.id) } { (place) " · " (order.from) " → " (targets(&order)) }
-                (badge(lang, info.state()))
+                (badge(lang, state(info)))
             }
-            @if let Some(breach) = breach(info) { (breached(lang, breach, info.held_here.is_some())) }
+            @if let Some(breach) = breach(info) { (breached(lang, breach, shift.breach.is_none())) }
             p.progress {
                 strong { (format!("{:.0} %", info.percent)) } " / " (format!("{:.0} %", order.percent))
                 (page::bar(info.percent / 100.0, "share"))
@@ -144,7 +162,7 @@ fn remaining(lang: Lang, info: &ShiftInfo, shift: &Shift) -> String {
         }
         _ => lang.t("时间已到，逐步回退", "its time is over, walks back"),
     };
-    match (lang, info.state(), next) {
+    match (lang, state(info), next) {
         (Lang::Zh, ShiftState::Reverting, Some(next)) => format!("{back}；下一步在 {next}后"),
         (Lang::En, ShiftState::Reverting, Some(next)) => format!("{back}; next step in {next}"),
         (_, ShiftState::Reverting | ShiftState::Ended, _) => back.to_owned(),
@@ -188,19 +206,19 @@ fn word(lang: Lang, state: ShiftState) -> &'static str {
 fn change(visitor: &Visitor, info: &ShiftInfo, shift: &Shift) -> Markup {
     let lang = visitor.lang;
     let back = unix_ms() >= shift.expires_unix_ms;
-    let held = info.state() == ShiftState::Held;
+    let held = is_held(info, shift);
     let button = |kind: &'static str, change: &'static str, label: &'static str| {
         html! { button id={ "b-" (change) "-" (shift.id) } class=(kind) type="submit" name="change" value=(change) { (label) } }
     };
     html! {
         form.acts id={ "f-" (shift.id) } method="post" action="/console/shift/change" {
             (page::secret(visitor))
-            input type="hidden" name="id" value=(shift.id);
+            input type="hidden" name="shift" value=(shift.id);
             label for={ "w-" (shift.id) } { (lang.t("理由（必填）", "Reason (needed)")) }
             input id={ "w-" (shift.id) } name="reason" required maxlength="500" autocomplete="off";
             div.row id={ "bs-" (shift.id) } {
                 @if held { (button("", "resume", lang.t("继续", "Resume"))) }
-                @else if !shift.at_once { (button("", "hold", lang.t("保持不动", "Hold"))) }
+                @else if !shift.at_once && state(info) != ShiftState::Active { (button("", "hold", lang.t("保持不动", "Hold"))) }
                 @if !back {
                     (button("", "cancel", lang.t("取消：逐步回退", "Cancel: walk back")))
                 }
@@ -221,7 +239,7 @@ fn change(visitor: &Visitor, info: &ShiftInfo, shift: &Shift) -> Markup {
 pub(in crate::console) fn news(lang: Lang, shifts: &[ShiftInfo]) -> String {
     let one = |info: &ShiftInfo| {
         let order = info.shift.as_ref().and_then(|shift| shift.order.clone()).unwrap_or_default();
-        let (from, to, state) = (&order.from, targets(&order), word(lang, info.state()));
+        let (from, to, state) = (&order.from, targets(&order), word(lang, state(info)));
         format!("{from} → {to}: {state}, {:.0} %", info.percent)
     };
     shifts.iter().take(5).map(one).collect::<Vec<_>>().join("; ")
@@ -274,7 +292,11 @@ mod tests {
         assert!(text.starts_with("next step in 12 s; begins to walk back in 1 h 00 min"), "{text}");
         let cancelled = info("b", ShiftState::Reverting, |_, shift| shift.end = ShiftEnd::Cancelled.into());
         assert_eq!(told(&cancelled, Lang::Zh), "已取消，逐步回退");
-        let held = info("c", ShiftState::Held, |_, shift| shift.expires_unix_ms = now - 1);
+        let held = info("c", ShiftState::Reverting, |_, shift| {
+            (shift.expires_unix_ms, shift.revert_held_unix_ms) = (now - 1, now);
+        });
+        assert!(is_held(&held, held.shift.as_ref().unwrap()));
+        assert!(!is_held(&ramping, ramping.shift.as_ref().unwrap()));
         assert!(told(&held, Lang::En).starts_with("held on its way back"));
     }
 }
