@@ -9,6 +9,8 @@ mod bad_input;
 mod certified;
 mod cli;
 mod conformance;
+mod console;
+mod console_browser;
 mod direction;
 mod drain;
 mod explain;
