@@ -2,8 +2,8 @@
 //!
 //! | state of a region | when |
 //! |---|---|
-//! | down | calls of a class that people stand in line for go to nobody, or to nobody healthy |
-//! | degraded | a node of its own is out, or later tiers stand in, or more than 1 % of its calls fail |
+//! | down | calls of a class that people stand in line for go to nobody, or no node has an endpoint in rotation, or most of them fail |
+//! | degraded | a node of its own or one that gets calls is out, or later tiers stand in, or more than 1 % fail |
 //! | moved | an operator's shift or drain sends its calls elsewhere |
 //! | ok | everything else |
 
@@ -21,6 +21,8 @@ use suiyue_proto::{
 
 /// A part of failed calls that makes a region degraded.
 const FAILING: f64 = 0.01;
+/// One from which nobody can rely on it any more.
+const FAILED: f64 = 0.5;
 
 /// What there is to see.
 pub(in crate::console) struct Look<'a> {
@@ -106,9 +108,10 @@ impl Region {
 
 /// The region that should be looked at first.
 pub(in crate::console) fn worst(regions: &[Region]) -> Option<&Region> {
-    regions
-        .iter()
-        .max_by(|a, b| (a.health, a.rps).partial_cmp(&(b.health, b.rps)).unwrap_or(std::cmp::Ordering::Equal))
+    regions.iter().max_by(|a, b| {
+        let key = |region: &Region| (region.health, region.failed, region.rps);
+        key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
+    })
 }
 
 /// How many of a node's endpoints are in rotation.
@@ -158,9 +161,10 @@ impl Look<'_> {
         let (rps, failed) = own.fold((0.0, 0.0), |(rps, failed), (_, point)| {
             (rps + f64::from(point.rps), failed + f64::from(point.failed))
         });
-        let (mut health, because) = judged(routes);
+        let (mut health, because) = judged(routes, |node| self.rotation(node).0);
         if rps > 0.0 && failed / rps > FAILING {
-            health = health.max(Health::Degraded);
+            let failing = if failed / rps > FAILED { Health::Down } else { Health::Degraded };
+            health = health.max(failing);
         }
         Region { code: number, health, rps, failed, because }
     }
@@ -175,15 +179,7 @@ impl Look<'_> {
 
     fn node(&self, code: u32, candidate: &Candidate, routes: &[Route; 4], lang: Lang) -> Node {
         let name = &candidate.node;
-        let states: Vec<State> =
-            self.snapshot.vitals.iter().filter(|v| v.node == *name).map(|vitals| vitals.state()).collect();
-        let serving = states.iter().filter(|state| **state == State::Ok).count();
-        let rotation = match (serving, states.len()) {
-            (_, 0) => Rotation::Unknown,
-            (0, _) => Rotation::None,
-            (some, all) if some < all => Rotation::Some,
-            _ => Rotation::All,
-        };
+        let (rotation, serving, endpoints) = self.rotation(name);
         Node {
             name: name.clone(),
             tier: candidate.tier,
@@ -195,8 +191,22 @@ impl Look<'_> {
                 .map(|declared| self.sum.rates.get(name).copied().unwrap_or(0.0) / declared),
             rotation,
             serving,
-            endpoints: states.len(),
+            endpoints,
         }
+    }
+
+    /// How many of a node's endpoints are in rotation, and of how many.
+    fn rotation(&self, name: &str) -> (Rotation, usize, usize) {
+        let vitals = self.snapshot.vitals.iter().filter(|vitals| *vitals.node == *name);
+        let states: Vec<State> = vitals.map(|vitals| vitals.state()).collect();
+        let serving = states.iter().filter(|state| **state == State::Ok).count();
+        let rotation = match (serving, states.len()) {
+            (_, 0) => Rotation::Unknown,
+            (0, _) => Rotation::None,
+            (some, all) if some < all => Rotation::Some,
+            _ => Rotation::All,
+        };
+        (rotation, serving, states.len())
     }
 
     /// The planned share over all classes, as they are called now; of scans while nobody calls.
@@ -214,30 +224,40 @@ impl Look<'_> {
     }
 }
 
-/// How a region is by its plan, and the node that is the cause.
-fn judged(routes: &[Route; 4]) -> (Health, Option<(Arc<str>, Reason)>) {
+/// How a region is by its plan and by who is in rotation, and the node that is the cause. The plan may be
+/// behind: for a moment it sends calls to a node that has just gone, or goes on where nobody else is.
+fn judged(routes: &[Route; 4], rotation: impl Fn(&str) -> Rotation) -> (Health, Option<(Arc<str>, Reason)>) {
     let mut worst = (Health::Ok, None);
-    let mut worse = |health, because: Option<&Candidate>| {
+    let mut worse = |health, because: Option<(Arc<str>, Reason)>| {
         if health > worst.0 {
-            worst = (health, because.map(|c| (c.node.clone(), c.reason)));
+            worst = (health, because);
         }
     };
+    let why = |candidate: &Candidate| Some((candidate.node.clone(), candidate.reason));
+    let gone = |candidate: &Candidate| Some((candidate.node.clone(), Reason::Unhealthy));
+    let is_out = |candidate: &&Candidate| rotation(&candidate.node) == Rotation::None;
     for class in [Class::Scan, Class::Show] {
         let candidates = &routes[class.index()].candidates;
         let first = candidates.iter().map(|c| c.tier).min().unwrap_or(0);
         let answers = |c: &&Candidate| c.share > 0.0 && c.reason != Reason::FailOpen;
         if !candidates.iter().any(|c| answers(&c)) {
-            worse(Health::Down, candidates.first());
+            worse(Health::Down, candidates.first().and_then(why));
+        }
+        if candidates.iter().all(|c| is_out(&c)) {
+            worse(Health::Down, candidates.first().and_then(gone));
+        }
+        if let Some(out) = candidates.iter().filter(answers).find(is_out) {
+            worse(Health::Degraded, gone(out));
         }
         for candidate in candidates {
             match candidate.reason {
-                Reason::Unhealthy if candidate.tier == first => worse(Health::Degraded, Some(candidate)),
+                Reason::Unhealthy if candidate.tier == first => worse(Health::Degraded, why(candidate)),
                 Reason::Failover | Reason::Overflow if candidate.share > 0.0 => {
-                    worse(Health::Degraded, Some(candidate));
+                    worse(Health::Degraded, why(candidate));
                 }
-                Reason::Shift if candidate.share > 0.0 => worse(Health::Moved, Some(candidate)),
+                Reason::Shift if candidate.share > 0.0 => worse(Health::Moved, why(candidate)),
                 Reason::Drained | Reason::Suspended if candidate.tier == first => {
-                    worse(Health::Moved, Some(candidate));
+                    worse(Health::Moved, why(candidate));
                 }
                 _ => {}
             }
@@ -264,3 +284,6 @@ pub(in crate::console) const fn said(lang: Lang, reason: Reason) -> &'static str
         Reason::Standby => lang.t("备用", "on standby"),
     }
 }
+
+#[cfg(test)]
+mod tests;
