@@ -11,6 +11,7 @@ mod cli;
 mod conformance;
 mod console;
 mod console_browser;
+mod console_shift;
 mod direction;
 mod drain;
 mod explain;
