@@ -14,6 +14,9 @@ use std::{fs, net::TcpListener, path::PathBuf, process::Command};
 use suiyue_proto::identity::Files;
 use tempfile::TempDir;
 
+/// Below are ports that services are known by, ours among them.
+const LOWEST_PORT: u16 = 15_000;
+
 /// A running etcd.
 #[derive(Debug)]
 pub struct Etcd {
@@ -311,13 +314,18 @@ impl Etcd {
     }
 }
 
+/// Ports below those that the system gives to whoever asks for any: an etcd that is stopped for a while
+/// must find its own free again.
 fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    let mut ports = [0; N];
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first = range.split_whitespace().next().and_then(|port| port.parse().ok()).unwrap_or(32_768);
     let mut held = Vec::new();
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
+    for _ in 0..1000 {
+        let port = rand::random_range(LOWEST_PORT..first.max(LOWEST_PORT + 1_000));
+        held.extend(TcpListener::bind(("127.0.0.1", port)).map(|listener| (port, listener)));
+        if held.len() == N {
+            return Ok(std::array::from_fn(|at| held[at].0));
+        }
     }
-    Ok(ports)
+    bail!("of 1000 ports fewer than {N} are free")
 }
