@@ -2,7 +2,7 @@
 //!
 //! `GET /metrics` (Prometheus text, or `OpenMetrics` where asked for), `/ready` (200 while the gateway has a table and is not draining)
 //! and `/live`, over HTTP/1.1 on the admin port; the web console ([`crate::console`]) is served beside them.
-//! With an identity the port also takes TLS, of operators ([`entrance`]).
+//! With an identity the port also takes TLS, of operators (`entrance`).
 
 mod entrance;
 

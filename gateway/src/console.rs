@@ -1,7 +1,7 @@
 //! What does an operator see in a browser?
 //!
 //! Three pages on the admin port: the federation, a shift, history; drawn by the server, kept up to date by
-//! server-sent events ([`live`]), without a call to the outside.
+//! server-sent events (`live`), without a call to the outside.
 //!
 //! ```text
 //!   request ─► guard: from this machine or encrypted, from our own page ─► visitor: a session ─► page
@@ -9,7 +9,7 @@
 //!                                     operator API, its role rules and its audit ◄─ acts ──┘
 //! ```
 //! Pages read the snapshots that requests read. What they change goes through the operator API as if it had
-//! come over the control port ([`api`]): roles, guards and audit are those of every other operator, there is
+//! come over the control port (`api`): roles, guards and audit are those of every other operator, there is
 //! no second way.
 
 mod api;

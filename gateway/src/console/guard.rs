@@ -2,7 +2,7 @@
 //!
 //! Without TLS only this machine may come: a token and a cookie must not travel in the clear. A request
 //! that changes something must come from a page of this console: browsers say so themselves
-//! (`Sec-Fetch-Site`, `Origin`), and the form carries its session's secret (see [`super::visitor`]).
+//! (`Sec-Fetch-Site`, `Origin`), and the form carries its session's secret (see `visitor`).
 //! Every answer says that nothing but our own script and style sheet may run, and that nobody keeps it.
 
 use super::{
