@@ -69,7 +69,7 @@ pub(super) async fn parts(
     let snapshot = console.0.operator.snapshots.current();
     let sum = console.0.sums.now(&console.0.operator).await;
     let shifts = running::list(console, visitor).await;
-    let look = Look { snapshot: &snapshot, now: console.0.recorder.now(), sum: &sum };
+    let look = Look::new(&snapshot, console.0.recorder.now(), &sum);
     let regions = look.regions();
     let chosen = region.or_else(|| view::worst(&regions).map(|worst| worst.code));
     vec![

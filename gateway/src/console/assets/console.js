@@ -109,7 +109,8 @@ function plan(form) {
   const said = document.getElementById("preview-said");
   let timer = 0;
   let asking = null;
-  const ask = async () => {
+  let verdict = "";
+  const ask = async (quietly) => {
     if (asking) asking.abort();
     asking = new AbortController();
     const own = asking;
@@ -118,8 +119,10 @@ function plan(form) {
       const answer = await fetch(`${form.dataset.preview}?${query}`, { signal: own.signal });
       if (answer.status === 401) return void ended();
       show("preview", await answer.text());
-      const verdict = shown.querySelector(".verdict, .alert");
-      said.textContent = verdict ? verdict.textContent : "";
+      const judged = shown.querySelector(".verdict, .alert");
+      const word = judged ? judged.dataset.verdict || judged.dataset.reason : "";
+      if (!quietly || word !== verdict) said.textContent = judged ? judged.textContent : "";
+      verdict = word;
     } catch (error) {
       if (own.signal.aborted) return;
       shown.textContent = shown.dataset.failed;
@@ -127,11 +130,17 @@ function plan(form) {
     shown.removeAttribute("aria-busy");
   };
   const later = () => {
+    if (asking) asking.abort();
     shown.setAttribute("aria-busy", "true");
     for (const button of shown.querySelectorAll("button")) button.disabled = true;
     clearTimeout(timer);
     timer = setTimeout(ask, 250);
   };
+  // Calls change while nobody changes the form; a screen reader is told when that changes the verdict.
+  setInterval(() => {
+    const settled = !document.hidden && !shown.hasAttribute("aria-busy");
+    if (settled && shown.querySelector("[data-verdict]")) ask(true);
+  }, 10000);
   // Nobody moves calls from a node to itself.
   const apart = () => {
     for (const to of form.querySelectorAll('input[name="to"]')) {

@@ -13,7 +13,10 @@ use crate::{
     plan::{Candidate, Reason, Route},
     snapshot::Snapshot,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 use suiyue_proto::{
     method::Class,
     region::{self, Code},
@@ -26,12 +29,13 @@ const FAILED: f64 = 0.5;
 
 /// What there is to see.
 pub(in crate::console) struct Look<'a> {
-    /// The snapshot.
-    pub(in crate::console) snapshot: &'a Snapshot,
+    snapshot: &'a Snapshot,
     /// Numbers of now, by region and node.
-    pub(in crate::console) now: BTreeMap<(u32, Arc<str>), Point>,
+    now: BTreeMap<(u32, Arc<str>), Point>,
     /// Calls of all gateways.
-    pub(in crate::console) sum: &'a Sum,
+    sum: &'a Sum,
+    /// Endpoints in rotation and all endpoints, by node: counted once, whatever the number of regions.
+    endpoints: HashMap<&'a str, (usize, usize)>,
 }
 
 /// How a region is; worse is greater.
@@ -140,7 +144,22 @@ pub(super) struct Node {
     pub(super) endpoints: usize,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    /// What a snapshot shows beside these numbers of now and the sum of all gateways.
+    pub(in crate::console) fn new(
+        snapshot: &'a Snapshot,
+        now: BTreeMap<(u32, Arc<str>), Point>,
+        sum: &'a Sum,
+    ) -> Self {
+        let mut endpoints = HashMap::new();
+        for vitals in &snapshot.vitals {
+            let (serving, all) = endpoints.entry(&*vitals.node).or_insert((0, 0));
+            *serving += usize::from(vitals.state() == State::Ok);
+            *all += 1;
+        }
+        Self { snapshot, now, sum, endpoints }
+    }
+
     /// Every region that somebody serves: the worst first, then by code.
     pub(in crate::console) fn regions(&self) -> Vec<Region> {
         let regions = self.snapshot.plans.regions.iter();
@@ -197,16 +216,14 @@ impl Look<'_> {
 
     /// How many of a node's endpoints are in rotation, and of how many.
     fn rotation(&self, name: &str) -> (Rotation, usize, usize) {
-        let vitals = self.snapshot.vitals.iter().filter(|vitals| *vitals.node == *name);
-        let states: Vec<State> = vitals.map(|vitals| vitals.state()).collect();
-        let serving = states.iter().filter(|state| **state == State::Ok).count();
-        let rotation = match (serving, states.len()) {
+        let (serving, all) = self.endpoints.get(name).copied().unwrap_or_default();
+        let rotation = match (serving, all) {
             (_, 0) => Rotation::Unknown,
             (0, _) => Rotation::None,
             (some, all) if some < all => Rotation::Some,
             _ => Rotation::All,
         };
-        (rotation, serving, states.len())
+        (rotation, serving, all)
     }
 
     /// The planned share over all classes, as they are called now; of scans while nobody calls.

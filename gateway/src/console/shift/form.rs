@@ -49,8 +49,8 @@ fn region_of(console: &Console, fields: &Fields) -> Option<Code> {
     let snapshot = console.0.operator.snapshots.current();
     let chosen = fields.get("region").parse().ok().and_then(Code::new);
     chosen.or_else(|| {
-        let (now, sum) = (console.0.recorder.now(), Sum::default());
-        let regions = Look { snapshot: &snapshot, now, sum: &sum }.regions();
+        let sum = Sum::default();
+        let regions = Look::new(&snapshot, console.0.recorder.now(), &sum).regions();
         Code::new(view::worst(&regions)?.code)
     })
 }
