@@ -18,8 +18,8 @@ const pictures = process.env.SUIYUE_SCREENSHOTS;
 
 // The words that a page must show, by language.
 const WORDS = {
-  en: { title: "Federation", apply: "Apply this plan", held: "held", back: "walking back", none: "No shift runs.", audit: "linked without a break", over: "Sign in again", refused: "The guard refuses" },
-  zh: { title: "联邦", apply: "应用这个计划", held: "已保持", back: "回退中", none: "没有正在进行的调流。", audit: "环环相扣", over: "重新登录", refused: "护栏拒绝" },
+  en: { title: "Federation", apply: "Apply this plan", held: "held", back: "walking back", none: "No shift runs.", audit: "linked without a break", over: "Sign in again", crowd: "Too many pages", refused: "The guard refuses" },
+  zh: { title: "联邦", apply: "应用这个计划", held: "已保持", back: "回退中", none: "没有正在进行的调流。", audit: "环环相扣", over: "重新登录", crowd: "打开的页面太多", refused: "护栏拒绝" },
 };
 const words = WORDS[visit.lang];
 
@@ -188,6 +188,22 @@ async function remember() {
   await inspect("history");
 }
 
+// Too many pages are open: the last one says so, asks rarely, and goes on when there is room.
+async function crowd() {
+  const others = [];
+  for (let at = 0; at < 4; at++) {
+    const other = await context.newPage();
+    await other.goto(`${visit.base}/console`);
+    others.push(other);
+  }
+  const last = others.pop();
+  await last.locator("#lost").filter({ hasText: words.crowd }).waitFor();
+  await others[0].close();
+  await last.waitForFunction(() => document.getElementById("lost").textContent === "");
+  for (const other of [...others.slice(1), last]) await other.close();
+  say("a fifth page said that it is one too many, and went on when there was room");
+}
+
 // Somebody leaves in another tab: this one says so, and does not stand there as if nothing had happened.
 async function leave() {
   const other = page;
@@ -212,6 +228,7 @@ try {
   await plan();
   await conduct();
   await remember();
+  await crowd();
   await leave();
   assert.deepEqual(complaints, [], "complaints of the browser");
   say("no complaint of the browser, nobody else was asked");

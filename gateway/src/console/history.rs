@@ -211,3 +211,6 @@ fn entry(lang: Lang, line: &Line) -> Markup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
