@@ -26,6 +26,9 @@ use maud::{Markup, html};
 use suiyue_proto::region;
 use view::{Health, Look, Region};
 
+/// With more regions than these, those that are fine are folded up: the worst one's nodes stand near it.
+const FEW: usize = 24;
+
 /// The page.
 pub(super) async fn page(
     State(console): State<Console>,
@@ -163,7 +166,16 @@ fn grid(visitor: &Visitor, regions: &[Region], chosen: Option<u32>) -> Markup {
                     @if n > 0 { span.count { (health_badge(lang, health)) " " strong { (n) } } " " }
                 }
             }
-            ul.grid { @for region in regions { (tile(visitor, region, chosen == Some(region.code))) } }
+            @let many = regions.len() > FEW;
+            @let tiles = |fine: bool| html! {
+                ul.grid { @for region in regions.iter().filter(|region| (many && region.health == Health::Ok) == fine) {
+                    (tile(visitor, region, chosen == Some(region.code)))
+                } }
+            };
+            @if !many || count(Health::Ok) < regions.len() { (tiles(false)) }
+            @if many {
+                details #fine { summary { (lang.t("正常的区划", "Regions that are fine")) " " (count(Health::Ok)) } (tiles(true)) }
+            }
         }
     }
 }
@@ -233,4 +245,29 @@ fn news(visitor: &Visitor, regions: &[Region]) -> Markup {
     let parts: Vec<String> =
         [Health::Down, Health::Degraded, Health::Moved].into_iter().filter_map(of).collect();
     html! { @if parts.is_empty() { (lang.t("所有区划正常", "All regions are fine")) } @else { (parts.join("; ")) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::actor::Role,
+        console::{lang::Lang, visitor::tests::visitor},
+    };
+
+    #[test]
+    fn of_many_regions_those_in_trouble_stand_alone() {
+        let codes = [440_100, 440_200, 440_300, 610_100];
+        let bad = Region::shown(610_100, Health::Down);
+        let few: Vec<Region> = codes[..3].iter().map(|code| Region::shown(*code, Health::Ok)).collect();
+        let wang = visitor(Role::Viewer, Lang::En);
+        let page = grid(&wang, &[std::slice::from_ref(&bad), &few[..]].concat(), None).into_string();
+        assert!(!page.contains("<details") && page.matches("class=\"tile").count() == 4, "{page}");
+        let many: Vec<Region> = std::iter::once(bad).chain(few.into_iter().cycle().take(FEW)).collect();
+        let page = grid(&wang, &many, Some(610_100)).into_string();
+        let (before, folded) = page.split_once("<details").unwrap();
+        assert!(before.contains("id=\"r610100\"") && before.matches("class=\"tile").count() == 1, "{page}");
+        assert_eq!(folded.matches("class=\"tile ok").count(), FEW);
+        assert!(folded.contains("Regions that are fine 24"), "{folded}");
+    }
 }

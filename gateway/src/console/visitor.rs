@@ -131,8 +131,19 @@ pub(super) async fn read(request: Request) -> Result<Fields, Why> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::{
+        audit::actor::{Actor, Role},
+        console::door::{By, Doors},
+    };
+
+    /// Somebody who is signed in.
+    pub(in crate::console) fn visitor(role: Role, lang: Lang) -> Visitor {
+        let doors = Doors::new(Default::default(), "127.0.0.1:1".parse().unwrap());
+        let cookie = doors.enter(Actor { role, ..Actor::local("wang") }, By::Token).unwrap();
+        Visitor { session: doors.inside(&cookie, None).unwrap(), lang }
+    }
 
     #[test]
     fn fields_are_read_by_name_and_make_a_query() {

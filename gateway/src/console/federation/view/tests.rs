@@ -3,6 +3,13 @@
 use super::*;
 use crate::{plan::Rule, table::Stage};
 
+impl Region {
+    /// As a page would show it.
+    pub(in crate::console) fn shown(code: u32, health: Health) -> Self {
+        Self { code, health, rps: 1.0, failed: 0.0, because: None }
+    }
+}
+
 fn candidate(node: &str, tier: u8, share: f64, reason: Reason) -> Candidate {
     Candidate {
         node: node.into(),

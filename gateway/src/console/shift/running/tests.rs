@@ -1,10 +1,7 @@
 //! What a shift looks like, and what is offered.
 
 use super::*;
-use crate::{
-    audit::actor::{Actor, Role},
-    console::door::{By, Doors},
-};
+use crate::{audit::actor::Role, console::visitor::tests::visitor};
 use suiyue_proto::v1::ShiftTarget;
 
 fn info(id: &str, state: ShiftState, change: impl FnOnce(&mut ShiftInfo, &mut Shift)) -> ShiftInfo {
@@ -57,14 +54,8 @@ fn what_comes_next_is_told() {
     assert!(told(&held, Lang::En).starts_with("held on its way back"));
 }
 
-fn visitor(role: Role) -> Visitor {
-    let doors = Doors::new(Default::default(), "127.0.0.1:1".parse().unwrap());
-    let cookie = doors.enter(Actor { role, ..Actor::local("wang") }, By::Token).unwrap();
-    Visitor { session: doors.inside(&cookie, None).unwrap(), lang: Lang::En }
-}
-
 fn shown(info: ShiftInfo, role: Role, controls: Controls) -> String {
-    drawn(&visitor(role), Ok(&[info]), controls).into_string()
+    drawn(&visitor(role, Lang::En), Ok(&[info]), controls).into_string()
 }
 
 #[test]
