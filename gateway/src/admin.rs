@@ -1,11 +1,15 @@
 //! What does a scrape or a supervisor ask?
 //!
 //! `GET /metrics` (Prometheus text, or `OpenMetrics` where asked for), `/ready` (200 while the gateway has a table and is not draining)
-//! and `/live`, over HTTP/1.1 on the admin port.
+//! and `/live`, over HTTP/1.1 on the admin port; the web console ([`crate::console`]) is served beside them.
+//! With an identity the port also takes TLS, of operators (`entrance`).
+
+mod entrance;
 
 use crate::{
+    console::guard::Connection,
     control::Snapshots,
-    identity::Trust,
+    identity::{Peer, Trust},
     registry::follow,
     table::Source,
     telemetry::{
@@ -13,14 +17,18 @@ use crate::{
         exposition::{self, Format, Scene},
     },
 };
-use bytes::Bytes;
+use axum::{Router, body::Body};
+use entrance::{Entrance, Guest};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, fmt::Write as _, sync::Arc, time::Duration};
-use tokio::net::TcpListener;
+use std::{convert::Infallible, fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 /// What the admin port shows.
 #[derive(Clone)]
@@ -35,6 +43,8 @@ pub struct Admin {
     pub trust: Option<Trust>,
     /// The gateway drains.
     pub draining: CancellationToken,
+    /// The console's pages.
+    pub console: Router,
 }
 
 /// Connections that are served at a time.
@@ -43,30 +53,22 @@ const CONNECTIONS: usize = 64;
 impl Admin {
     /// Serves until `shutdown`.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        let entrance = self.trust.clone().map(Entrance::new);
         let room = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
-            let Ok((socket, _)) = accepted else {
+            let Ok((socket, peer)) = accepted else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
             let Ok(permit) = room.clone().try_acquire_owned() else { continue };
-            let admin = self.clone();
-            let shutdown = shutdown.clone();
+            let (admin, entrance, shutdown) = (self.clone(), entrance.clone(), shutdown.clone());
             tokio::spawn(async move {
-                let service = hyper::service::service_fn(move |request| {
-                    let response = admin.answer(&request);
-                    async move { Ok::<_, Infallible>(response) }
-                });
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(Duration::from_secs(5))
-                    .serve_connection(TokioIo::new(socket), service);
                 tokio::select! {
-                    _ = connection => {}
+                    () = admin.attend(socket, peer, entrance.as_ref()) => {}
                     () = shutdown.cancelled() => {}
                 }
                 drop(permit);
@@ -74,7 +76,55 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Serves one connection until it ends, or the certificate that it came with.
+    async fn attend(self, socket: TcpStream, peer: SocketAddr, entrance: Option<&Entrance>) {
+        let from = Connection { peer, encrypted: false };
+        match (entrance::enter(socket, entrance).await, entrance) {
+            (Ok(Guest::Plain(socket)), _) => self.serve_all(socket, from, None).await,
+            (Ok(Guest::Certified(stream, who)), Some(entrance)) => {
+                let from = Connection { encrypted: true, ..from };
+                tokio::select! {
+                    () = self.serve_all(stream, from, Some(who.clone())) => {}
+                    () = entrance.ends(&who) => {}
+                }
+            }
+            (Ok(Guest::Certified(..)), None) => {}
+            (Err(error), _) => tracing::debug!(%error, %peer, "a connection to the admin port was refused"),
+        }
+    }
+
+    async fn serve_all<S>(self, stream: S, from: Connection, who: Option<Peer>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let service =
+            hyper::service::service_fn(move |request| self.clone().serve_one(request, from, who.clone()));
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(5))
+            .serve_connection(TokioIo::new(stream), service);
+        // Whoever hangs up has no further use for the reason.
+        let _ = connection.await;
+    }
+
+    async fn serve_one(
+        self,
+        mut request: Request<Incoming>,
+        from: Connection,
+        who: Option<Peer>,
+    ) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path();
+        if path != "/console" && !path.starts_with("/console/") {
+            return Ok(self.answer(&request));
+        }
+        request.extensions_mut().insert(from);
+        if let Some(who) = who {
+            request.extensions_mut().insert(who);
+        }
+        self.console.oneshot(request.map(Body::new)).await
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into());
         }
@@ -82,11 +132,11 @@ impl Admin {
             "/live" => plain(StatusCode::OK, "live\n".into()),
             "/ready" => self.ready(),
             "/metrics" => self.metrics(request.headers()),
-            _ => plain(StatusCode::NOT_FOUND, "try /metrics, /ready or /live\n".into()),
+            _ => plain(StatusCode::NOT_FOUND, "try /console, /metrics, /ready or /live\n".into()),
         }
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
         let format = Format::wanted(accept);
         let scene = Scene {
@@ -106,7 +156,7 @@ impl Admin {
         response
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Response<Body> {
         let snapshot = self.snapshots.current();
         let mut state = format!(
             "plan {} from {:?} at revision {}, {} nodes",
@@ -138,8 +188,8 @@ impl Admin {
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+fn plain(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response
 }

@@ -9,7 +9,6 @@ mod glass;
 mod services;
 
 use crate::{
-    admin::Admin,
     breakglass,
     config::{Config, Kind},
     control::{self, Control, Snapshots},
@@ -225,11 +224,12 @@ impl Bound {
             tasks.spawn(federation::remember(&config, joined, metrics.audit.clone(), stages.ended.clone()));
         }
         let (numbers, reach) = ((snapshots.clone(), metrics.clone()), pane.reach(&shutdown));
-        let operator = services::operator(&config, joined.as_ref(), numbers, reach);
+        let operator = services::operator(&config, joined.as_ref(), numbers, addresses.admin, reach);
         pane.start(&operator, &mut tasks, &stages.ended);
         tasks.spawn(Shifts(operator.clone()).guard(stages.ended.clone()));
         let public = services::public(&operator, &shutdown);
-        let followed = operator.followed.clone();
+        let (page, recording) = services::admin(&operator, shutdown.clone(), &stages.ended);
+        tasks.spawn(recording);
         let registrar = joined.as_ref().map(|joined| joined.registrar.service());
         let private = services::control(operator, registrar, Unproven::at(addresses.control));
         tasks.spawn(services::serve(control, private, config.trust.clone(), stages.ended.clone()));
@@ -240,9 +240,6 @@ impl Bound {
         let workers = Workers::start(&config, &public, &metrics, &snapshots, &tracer, &stages)?;
         let outlet = outlet.map(|outlet| outlet.start(stages.ended.clone()));
         let outlet = outlet.transpose().map_err(Error::Worker)?;
-        let (trust, draining) = (config.trust.clone(), shutdown.clone());
-        let page =
-            Admin { metrics: metrics.clone(), snapshots: snapshots.clone(), followed, trust, draining };
         tasks.spawn(page.serve(admin, stages.ended.clone()));
         let closing = stages.closing.clone();
         let dealing = listener::accept(data, workers.deal, metrics, config.limits.connections, closing);

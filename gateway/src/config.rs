@@ -5,6 +5,7 @@
 //! to write instead.
 
 mod apps;
+mod console;
 mod file;
 mod identity;
 mod nodes;
@@ -74,6 +75,8 @@ pub struct Config {
     pub telemetry: trace::Settings,
     /// What happens to calls of nobody.
     pub anonymous: Arc<Anonymous>,
+    /// How long the console lets somebody in.
+    pub console: crate::console::door::Settings,
     /// Fraction of a region's calls above which a second person must approve that they move, where the region's
     /// policy says nothing.
     pub two_person_above: f64,
@@ -257,6 +260,7 @@ impl Config {
             two_person_above: shifts::two_person_above(&source, &file)?,
             canary_step: shifts::canary_step(&source, &file)?,
             breakglass: shifts::breakglass(&source, &file, overrides)?,
+            console: console::settings(&source, &file.console)?,
         })
     }
 }

@@ -9,7 +9,7 @@
 //! Beside the workers one control runtime follows the [`registry`], watches the endpoints' [`health`],
 //! makes plans and publishes snapshots ([`control`]), serves the [`operator`] API, whose changes stand in the
 //! [`audit`], and the numbers
-//! ([`telemetry`], [`admin`]). Calls that are traced or logged are told of by [`trace`]. Modules stand in reading order.
+//! ([`telemetry`], [`admin`]), and what operators see of it in a browser ([`console`]). Calls that are traced or logged are told of by [`trace`]. Modules stand in reading order.
 
 pub mod config;
 
@@ -66,6 +66,8 @@ pub mod operator;
 pub mod audit;
 
 pub mod admin;
+
+pub mod console;
 
 pub mod telemetry;
 

@@ -9,6 +9,7 @@ pub mod access;
 mod apps;
 mod audit;
 mod breakglass;
+mod console;
 mod dump;
 mod explain;
 mod gateways;
@@ -28,6 +29,7 @@ use crate::{
     apps::Anonymous,
     audit::{Audit, actor::Deed},
     breakglass::Glass,
+    console::door::Doors,
     control::Snapshots,
     health::State,
     identity::Trust,
@@ -76,6 +78,8 @@ pub struct Operator {
     pub metrics: Arc<Metrics>,
     /// What happens to calls of nobody.
     pub anonymous: Arc<Anonymous>,
+    /// Who is let into the console.
+    pub doors: Arc<Doors>,
     /// Shifts that this gateway holds by itself.
     pub holds: Holds,
     /// Fraction of a region's calls above which a second person must approve, where its policy says nothing.
@@ -210,6 +214,13 @@ impl OperatorService for Operator {
         _: Request<v1::RememberedAuditRequest>,
     ) -> Result<Response<v1::RememberedAuditResponse>, Status> {
         Ok(Response::new(self.remembered()))
+    }
+
+    async fn mint_console_token(
+        &self,
+        request: Request<v1::MintConsoleTokenRequest>,
+    ) -> Result<Response<v1::MintConsoleTokenResponse>, Status> {
+        self.mint(&request).map(Response::new)
     }
 
     async fn set_node_intent(

@@ -7,6 +7,7 @@
 //!
 //! Nothing here sleeps: [`eventually`] awaits a condition and says what it last saw.
 
+pub mod browser;
 pub mod client;
 pub mod collector;
 pub mod echo;

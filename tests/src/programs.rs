@@ -35,6 +35,24 @@ pub fn python() -> PathBuf {
     tool("SUIYUE_PYTHON", ".venv/bin/python", "python3")
 }
 
+/// A browser without a screen.
+#[must_use]
+pub fn chromium() -> PathBuf {
+    tool("SUIYUE_CHROMIUM", "/usr/bin/chromium", "chromium")
+}
+
+/// What runs the browser's scripts.
+#[must_use]
+pub fn node() -> PathBuf {
+    tool("SUIYUE_NODE", "/usr/bin/node", "node")
+}
+
+/// What these scripts need.
+#[must_use]
+pub fn node_modules() -> PathBuf {
+    tool("SUIYUE_NODE_MODULES", ".tools/browser", ".")
+}
+
 /// A file of the crate `tests`.
 #[must_use]
 pub fn file(path: &str) -> PathBuf {

@@ -6,6 +6,7 @@
 
 mod app;
 mod breakglass;
+mod console;
 mod gateway;
 mod node;
 mod region;
@@ -18,6 +19,7 @@ mod watch;
 
 pub use app::{Account, AddApp, App, Audit};
 pub use breakglass::{At, Bounds, Break, BreakNode, BreakShift, Breakglass, CancelBreak};
+pub use console::{Console, Role};
 pub use gateway::{DrainGateway, Gateway, GatewayVerb};
 pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
@@ -52,6 +54,7 @@ Examples:
   suiyue region describe 440100                    its policy, its nodes, where calls go
   suiyue app list                                  which apps may call what
   suiyue audit tail                                who changed what, and why
+  suiyue console token                             an address that opens the web console, once
   suiyue code show --region 440100 --subject 04c8dab17da6027c0f3ca6f3af3606fb
   suiyue code verify 'SY1:440100:…'
   suiyue load --server 127.0.0.1:8440 --rate 2000 --seconds 10
@@ -151,6 +154,9 @@ pub enum Command {
     /// Read and check the audit: who changed what, and why.
     #[command(subcommand)]
     Audit(Audit),
+    /// Open a gateway's web console.
+    #[command(subcommand)]
+    Console(Console),
     /// Show or verify one code.
     #[command(subcommand)]
     Code(CodeVerb),
@@ -185,7 +191,7 @@ pub struct GatewayRun {
     /// Control port, for nodes and operators.
     #[arg(long, env = "SUIYUE_CONTROL", value_name = "HOST:PORT")]
     pub control: Option<String>,
-    /// Admin port: /metrics, /ready and /live.
+    /// Admin port: /metrics, /ready, /live and the web console.
     #[arg(long, env = "SUIYUE_ADMIN", value_name = "HOST:PORT")]
     pub admin: Option<String>,
     /// Worker threads of the data path; default: one a core.
@@ -509,7 +515,7 @@ pub struct Load {
 #[command(after_help = "Examples:
   suiyue demo                     a minute, with a live table
   suiyue demo --json --seconds 20 one JSON object on stdout, events on stderr
-  suiyue demo --hold              afterwards it keeps running for your own calls
+  suiyue demo --hold              afterwards it keeps running: the web console, your own calls
 
 It plays: normal, Suikang is killed, Suikang returns, Yuekang is killed, Yuekang returns. Exit code 1
 when a call failed or a code just shown got a wrong verdict.")]

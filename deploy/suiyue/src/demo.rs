@@ -85,7 +85,7 @@ async fn play(flags: &cli::Demo, screen: &Arc<Screen>) -> anyhow::Result<Exit> {
     screen.close();
     screen.report(&report)?;
     if flags.hold {
-        federation.invite(screen, flags);
+        federation.invite(screen, flags).await?;
         std::future::pending::<()>().await;
     }
     Ok(if report.failed + report.wrong_verdict > 0 { Exit::Bad } else { Exit::Done })

@@ -56,6 +56,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Breakglass(verb) => here(verbs::breakglass::run(&verb)).map(done),
         Command::App(verb) => here(apps::run(&verb)).map(done),
         Command::Audit(verb) => here(audit::run(&verb)).map(done),
+        Command::Console(verb) => here(verbs::console::run(&verb)).map(done),
         Command::Code(verb) => code(verb),
         Command::Trust(verb) => trust(&verb),
         Command::Load(flags) => load(&flags),

@@ -1,7 +1,7 @@
 //! What can be asked of a running federation from the command line?
 //!
 //! Operators ask a gateway's control port ([`nodes`], [`regions`], [`registry`], [`route`], [`apps`],
-//! [`shifts`], [`audit`], [`gateways`]) through
+//! [`shifts`], [`audit`], [`gateways`], [`console`]) through
 //! [`operator`], which goes on to the next gateway when one cannot be reached; what all of them say
 //! together ([`survey`]) is what [`top`] and [`status`] show. What operators write in files
 //! is read by [`mod@file`]. Past all of that, on a gateway's machine, there is [`breakglass`]. Who runs a node has it checked by [`verify`]. Developers of apps
@@ -12,6 +12,7 @@ pub mod apps;
 pub mod audit;
 pub mod breakglass;
 pub mod code;
+pub mod console;
 pub mod file;
 pub mod gateways;
 pub mod load;

@@ -6,9 +6,11 @@
 
 use super::federation::Joined;
 use crate::{
+    admin::Admin,
     audit::Audit,
     breakglass::Glass,
     config::Config,
+    console::{Console, door::Doors},
     control::Snapshots,
     identity::{
         Trust,
@@ -20,7 +22,7 @@ use crate::{
     registry::peers::Answering,
     telemetry::Metrics,
 };
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use suiyue_proto::v1::{
     operator_service_server::OperatorServiceServer, registry_service_server::RegistryServiceServer,
     shift_service_server::ShiftServiceServer,
@@ -84,6 +86,7 @@ pub(super) fn operator(
     config: &Config,
     joined: Option<&Joined>,
     (snapshots, metrics): (Snapshots, Arc<Metrics>),
+    admin: SocketAddr,
     reach: Reach,
 ) -> Operator {
     let registry = joined.map(|joined| joined.registry.clone());
@@ -100,12 +103,25 @@ pub(super) fn operator(
         subjects: config.subjects,
         metrics,
         anonymous: config.anonymous.clone(),
+        doors: Arc::new(Doors::new(config.console, admin)),
         holds,
         two_person_above: config.two_person_above,
         canary_step: config.canary_step,
         glass: reach.glass,
         leaving: reach.leaving,
     }
+}
+
+/// What the admin port shows, and the task that records the last ten minutes for the console.
+pub(super) fn admin(
+    operator: &Operator,
+    draining: CancellationToken,
+    ended: &CancellationToken,
+) -> (Admin, impl Future<Output = ()> + Send + use<>) {
+    let inside = control(operator.clone(), None, access::Unproven::Inside);
+    let (console, recording) = Console::new(operator.clone(), inside, ended.clone());
+    let Operator { metrics, snapshots, followed, trust, .. } = operator.clone();
+    (Admin { metrics, snapshots, followed, trust, draining, console: console.routes() }, recording)
 }
 
 /// What the control port serves.

@@ -30,6 +30,7 @@ pub struct File {
     pub(super) health: Health,
     pub(super) telemetry: Telemetry,
     pub(super) apps: Apps,
+    pub(super) console: Console,
     pub(super) shifts: Shifts,
     pub(super) breakglass: Breakglass,
 }
@@ -39,6 +40,13 @@ pub struct File {
 pub(super) struct Breakglass {
     pub(super) socket: Option<Spanned<PathBuf>>,
     pub(super) users: Vec<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Console {
+    pub(super) token_s: Option<Spanned<u32>>,
+    pub(super) session_s: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

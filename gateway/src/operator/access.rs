@@ -64,6 +64,7 @@ pub(super) const RULES: &[(&str, Role, Does)] = &[
     ("DrainGateway", Role::Operator, Does::Changes),
     ("ReadAudit", Role::Viewer, Does::Tells),
     ("RememberedAudit", Role::Viewer, Does::Tells),
+    ("MintConsoleToken", Role::Viewer, Does::Tells),
     ("PlanShift", Role::Viewer, Does::Tells),
     ("ApplyShift", Role::Operator, Does::Changes),
     // Whoever has a certificate needs the approver's; the handler sees to it.
@@ -96,6 +97,9 @@ pub enum Unproven {
     Local,
     /// Nobody.
     Refused,
+    /// A part of this gateway that has put the [`Actor`] into the request's extensions, where nothing that
+    /// comes over a connection can put anything: the web console.
+    Inside,
 }
 
 impl Unproven {
@@ -181,6 +185,9 @@ fn identify(
     path: &str,
     unproven: Unproven,
 ) -> Result<Actor, Status> {
+    if unproven == Unproven::Inside {
+        return extensions.get::<Actor>().cloned().ok_or_else(|| Reason::IdentityRequired.status());
+    }
     if let Some(peer) = extensions.get::<Peer>() {
         let (role, name) = match &peer.id().subject {
             Subject::Operator { role, name } => (*role, name),

@@ -2,6 +2,7 @@
 
 mod apps;
 mod breakglass;
+mod console;
 mod explaining;
 mod intents;
 mod policies;
@@ -124,6 +125,7 @@ impl Gateway {
             audit: Some(Audit::new(Arc::new(registry.clone()), Prefix::default(), "gw-1")),
             metrics,
             anonymous: Arc::new(Anonymous::Deny),
+            doors: Arc::new(Doors::new(Default::default(), "127.0.0.1:8442".parse().unwrap())),
             holds,
             two_person_above: 1.0,
             canary_step: Duration::ZERO,

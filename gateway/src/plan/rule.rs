@@ -39,6 +39,23 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 13] = [
+        Self::Primary,
+        Self::Policy,
+        Self::Shift,
+        Self::Overflow,
+        Self::Failover,
+        Self::FailOpen,
+        Self::Drained,
+        Self::Suspended,
+        Self::NotNamed,
+        Self::NotReady,
+        Self::Unhealthy,
+        Self::Stale,
+        Self::Standby,
+    ];
+
     /// The word in metadata, metrics and `explain`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

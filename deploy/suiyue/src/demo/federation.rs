@@ -6,7 +6,7 @@
 mod config;
 
 use super::{child::Child, screen::Screen, watch::Watch};
-use crate::{cli, serve::address_file};
+use crate::{cli, serve::address_file, verbs::operator::Operator};
 use anyhow::{Context as _, bail};
 use std::{
     collections::BTreeMap,
@@ -179,16 +179,22 @@ impl Federation {
     }
 
     /// Prints where everything is, and what to try.
-    pub(super) fn invite(&self, screen: &Screen, flags: &cli::Demo) {
+    ///
+    /// # Errors
+    /// The gateway gives no token for its console.
+    pub(super) async fn invite(&self, screen: &Screen, flags: &cli::Demo) -> anyhow::Result<()> {
         let subject = crate::load::subject(GUANGZHOU, flags.holders / 2, POPULATION_SEED);
         let (data, control) = (self.addresses.data, self.addresses.control);
         let metrics = self.addresses.admin;
+        let minted = Operator::connect(&[control.to_string()]).await?.mint_console_token("").await?;
+        let console = crate::verbs::console::url(&minted.address, &minted.token);
         // As the reader started it: `cargo run` leaves it outside of the PATH.
         let program = std::env::args().next().unwrap_or_else(|| "suiyue".to_owned());
         for line in [
             format!(
                 "it keeps running until Ctrl-C: apps {data}, operators {control}, metrics http://{metrics}/metrics"
             ),
+            format!("web console, once: {console}"),
             "try:".to_owned(),
             format!("  {program} code show --server {data} --region {GUANGZHOU} --subject {subject}"),
             format!("  {program} node list --gateway {control}"),
@@ -203,5 +209,6 @@ impl Federation {
         ] {
             screen.plain(&line);
         }
+        Ok(())
     }
 }

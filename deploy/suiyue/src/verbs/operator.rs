@@ -22,11 +22,12 @@ use suiyue_proto::{
         ExplainRouteResponse, FreezeRegistryRequest, FreezeRegistryResponse, ListAppsRequest,
         ListAppsResponse, ListGatewaysRequest, ListGatewaysResponse, ListNodesRequest, ListNodesResponse,
         ListRegionsRequest, ListRegionsResponse, ListShiftsRequest, ListTrafficRequest, ListTrafficResponse,
-        PublishTrustRequest, PublishTrustResponse, ReadAuditRequest, ReadAuditResponse,
-        RegistryStatusRequest, RegistryStatusResponse, RememberedAuditRequest, RememberedAuditResponse,
-        RevokeAppRequest, RotateAppRequest, SetAppRequest, SetNodeIntentRequest, SetNodeIntentResponse,
-        SetRegionPolicyRequest, SetRegionPolicyResponse, ShiftInfo, TableInfo,
-        operator_service_client::OperatorServiceClient, shift_service_client::ShiftServiceClient,
+        MintConsoleTokenRequest, MintConsoleTokenResponse, PublishTrustRequest, PublishTrustResponse,
+        ReadAuditRequest, ReadAuditResponse, RegistryStatusRequest, RegistryStatusResponse,
+        RememberedAuditRequest, RememberedAuditResponse, RevokeAppRequest, RotateAppRequest, SetAppRequest,
+        SetNodeIntentRequest, SetNodeIntentResponse, SetRegionPolicyRequest, SetRegionPolicyResponse,
+        ShiftInfo, TableInfo, operator_service_client::OperatorServiceClient,
+        shift_service_client::ShiftServiceClient,
     },
 };
 use tonic::{
@@ -198,6 +199,22 @@ impl Operator {
     pub async fn describe(&mut self, region: u32) -> anyhow::Result<DescribeRegionResponse> {
         let answer = self.client.describe_region(DescribeRegionRequest { region }).await;
         self.answered("DescribeRegion", answer)
+    }
+
+    /// A token for the web console, in this role; empty: the caller's own.
+    ///
+    /// # Errors
+    /// [`Guarded`]: the caller's role is a lesser one. Another one when the gateway refuses.
+    pub async fn mint_console_token(&mut self, role: &str) -> anyhow::Result<MintConsoleTokenResponse> {
+        let request = self.change(MintConsoleTokenRequest { role: role.to_owned() });
+        let answer = self.client.mint_console_token(request).await;
+        if let Err(status) = &answer
+            && Reason::of(status) == Some(Reason::RoleInsufficient)
+        {
+            let said = refusal::describe(status);
+            return Err(Guarded(format!("MintConsoleToken at {}: {said}", self.address)).into());
+        }
+        self.answered("MintConsoleToken", answer)
     }
 
     /// Replaces the policy of a region.

@@ -45,7 +45,7 @@ pub(super) fn told(operator: &Operator) -> v1::GetLoadResponse {
 }
 
 /// Calls a second of this gateway to every node.
-pub(super) fn rates(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<str>, f64)> {
+pub(in crate::operator) fn rates(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<str>, f64)> {
     let nodes = snapshot.inputs.iter().flat_map(|inputs| &inputs.signals.nodes);
     nodes.map(|(node, signal)| (node.clone(), signal.own_use))
 }

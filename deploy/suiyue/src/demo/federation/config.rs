@@ -26,7 +26,11 @@ pub(super) fn gateway(flags: &cli::Demo, tokens: &Tokens, state_dir: &Path) -> S
     let ramp = script::ramp(Duration::from_secs(u64::from(flags.seconds)));
     let _ = writeln!(text, "\n[health]\nramp_s = {:.3}", ramp.as_secs_f64());
     // Its own callers, and those of `--hold`, are nobody.
-    text.push_str("\n[apps]\nanonymous = \"allow\"\n\n[shifts]\ntwo_person_above = 1.0\ncanary_step_s = 0\n\n[registry]\n");
+    text.push_str(
+        "\n[apps]\nanonymous = \"allow\"\n\n[shifts]\ntwo_person_above = 1.0\ncanary_step_s = 0\n\n",
+    );
+    // Nobody hurries to the console of a demo.
+    text.push_str("[console]\ntoken_s = 3600\nsession_s = 43200\n\n[registry]\n");
     match &flags.etcd {
         None => text.push_str("kind = \"embedded\"\n"),
         Some(address) => {
