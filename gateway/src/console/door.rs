@@ -73,7 +73,8 @@ pub(super) struct Session {
     /// Who.
     pub(super) actor: Actor,
     /// It was opened with a certificate, and is of no use without it.
-    certified: bool,
+    /// Its certificate comes with every request; otherwise a token opened it.
+    pub(super) certified: bool,
     /// What every form of the session carries.
     pub(super) csrf: String,
     /// When it ends by itself.

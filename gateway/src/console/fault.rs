@@ -19,6 +19,8 @@ pub(super) enum Why {
     Foreign,
     /// The token opens nothing.
     Token,
+    /// A token is not enough for this.
+    Certificate,
     /// Nobody is signed in.
     SignedOut,
     /// Too many sessions.
@@ -53,6 +55,12 @@ impl Why {
                 "CONSOLE_TOKEN_INVALID",
                 "令牌不对、已经用过或已过期：请用 suiyue console token 再要一个",
                 "the token is wrong, used or expired: get another one with suiyue console token",
+            ),
+            Self::Certificate => (
+                StatusCode::FORBIDDEN,
+                "CONSOLE_CERTIFICATE_NEEDED",
+                "用令牌登录不能批准：请在浏览器中用证书登录，或用 suiyue shift approve",
+                "whoever signed in with a token cannot approve: sign in with the certificate, or use suiyue shift approve",
             ),
             Self::SignedOut => (
                 StatusCode::UNAUTHORIZED,

@@ -143,6 +143,11 @@ fn broken(lines: &[Line], head: Option<&Head>) -> Option<Broken> {
         }
         before = Some(&link.head);
     }
+    // A list that is shorter than what was asked for begins with the first entry.
+    let first = lines.first().and_then(|line| line.link.as_ref().ok());
+    if lines.len() < SHOWN as usize && first.is_some_and(|link| link.entry.sequence != 1) {
+        return Some(Broken::Unlinked);
+    }
     match (before, head) {
         (Some(_), None) => Some(Broken::HeadMissing),
         (last, Some(head)) if last != Some(head) => Some(Broken::HeadElsewhere),

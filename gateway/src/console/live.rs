@@ -22,7 +22,7 @@ use maud::Markup;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
@@ -31,9 +31,9 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 const MAX_STREAMS: usize = 32;
 /// Of them for one session: browsers open six connections, and pages need some, too.
 const MAX_OF_ONE: usize = 4;
-/// Something is sent at least so often: a proxy on the way must not close the stream, and a reader that is
-/// gone must be noticed.
-const ALIVE: Duration = Duration::from_secs(15);
+/// Something is sent at least so often: a proxy on the way must not close the stream, a reader that is gone
+/// must be noticed, and so must a gateway that hangs (the page's script waits 30 s).
+const ALIVE: Duration = Duration::from_secs(10);
 
 /// Counts streams.
 #[derive(Debug, Default, Clone)]
@@ -117,6 +117,7 @@ async fn tell(console: Console, visitor: Visitor, view: View, sender: mpsc::Send
         let mut sent: HashMap<&'static str, String> = HashMap::new();
         let mut looked = console.0.recorder.looked();
         let mut planned = console.0.operator.snapshots.subscribe();
+        let mut told = Instant::now();
         loop {
             let mut text = String::new();
             for (id, part) in view.draw(&console, &visitor).await {
@@ -126,8 +127,14 @@ async fn tell(console: Console, visitor: Visitor, view: View, sender: mpsc::Send
                     sent.insert(id, drawn);
                 }
             }
-            if !text.is_empty() && sender.send(text.into()).await.is_err() {
-                return;
+            if text.is_empty() && told.elapsed() >= ALIVE {
+                write(&mut text, "alive", "-");
+            }
+            if !text.is_empty() {
+                told = Instant::now();
+                if sender.send(text.into()).await.is_err() {
+                    return;
+                }
             }
             // Plans may come in bursts: the next drawing shows them all.
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -137,11 +144,8 @@ async fn tell(console: Console, visitor: Visitor, view: View, sender: mpsc::Send
                     plan = planned.changed() => plan.is_ok(),
                 }
             };
-            match tokio::time::timeout(ALIVE, wake).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(_) if sender.send(Bytes::from_static(b": alive\n\n")).await.is_err() => return,
-                Err(_) => {}
+            if !wake.await {
+                return;
             }
         }
     };
@@ -160,7 +164,8 @@ async fn tell(console: Console, visitor: Visitor, view: View, sender: mpsc::Send
 fn write(text: &mut String, id: &str, data: &str) {
     text.push_str("event: ");
     text.push_str(id);
-    for line in data.lines().chain(data.is_empty().then_some("")) {
+    // A bare carriage return ends a line here, too.
+    for line in data.split(['\n', '\r']) {
         text.push_str("\ndata: ");
         text.push_str(line);
     }
@@ -205,5 +210,8 @@ mod tests {
         write(&mut text, "regions", "a\nb");
         write(&mut text, "news", "");
         assert_eq!(text, "event: regions\ndata: a\ndata: b\n\nevent: news\ndata: \n\n");
+        text.clear();
+        write(&mut text, "audit", "x\revent: ended\r");
+        assert_eq!(text, "event: audit\ndata: x\ndata: event: ended\ndata: \n\n");
     }
 }

@@ -130,6 +130,10 @@ async fn approved(
         without: plan.without.clone(),
         ..Default::default()
     };
+    // Whoever holds a token may have found it: it is no second person.
+    if visitor.session.actor.authenticated && !visitor.session.certified {
+        return Err(Fault::of(Why::Certificate));
+    }
     let request = api::request(&visitor.session.actor, explained(reason)?, asked);
     console.0.api.shifts().approve_shift(request).await?;
     Ok(())
@@ -159,8 +163,8 @@ async fn changed(console: &Console, visitor: &Visitor, fields: &Fields) -> Resul
     let asked =
         ChangeShiftRequest { id: fields.get("shift").to_owned(), change: Some(change), ..Default::default() };
     let request = api::request(&visitor.session.actor, explained(fields.get("reason"))?, asked);
-    console.0.api.shifts().change_shift(request).await?;
-    Ok(done)
+    let answer = console.0.api.shifts().change_shift(request).await?.into_inner();
+    Ok(if answer.written { done } else { "nothing" })
 }
 
 /// In the console nobody changes anything without a word, also where the operator API lets them.
@@ -188,9 +192,10 @@ async fn previewed(console: &Console, visitor: &Visitor, fields: &Fields) -> (St
         Ok(asked) => asked,
         Err(fault) => return refused(fault),
     };
-    let without = asked.without.clone();
+    let (without, supposed) = (asked.without.clone(), asked.at_rps);
+    let offer = if supposed > 0.0 { Offer::Supposed(supposed) } else { Offer::Apply };
     match planned(console, visitor, asked).await {
-        Ok(plan) => (StatusCode::OK, preview::drawn(visitor, &plan, &without, Offer::Apply)),
+        Ok(plan) => (StatusCode::OK, preview::drawn(visitor, &plan, &without, offer)),
         Err(status) => refused(status.into()),
     }
 }
@@ -302,6 +307,7 @@ fn done(lang: Lang, fields: &Fields) -> Markup {
         "resume" => lang.t("已继续。", "Resumed."),
         "cancel" => lang.t("已取消：逐步回退。", "Cancelled: it walks back."),
         "rollback" => lang.t("已收回。", "Taken back."),
+        "nothing" => lang.t("本来就是这样：什么也没有改。", "It stood so already: nothing was changed."),
         "extend" => lang.t("已改期。", "Its end was changed."),
         _ => return html! {},
     };

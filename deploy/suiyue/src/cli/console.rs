@@ -11,7 +11,6 @@ pub enum Console {
   suiyue console token
   suiyue console token --role viewer                 who opens it sees everything and changes nothing
   suiyue console token --actor li                    li's name stands in the audit
-  xdg-open \"$(suiyue console token)\"
   ssh -N -L 8442:127.0.0.1:8442 GATEWAY              then open the address here
 
 The address is good once, for minutes, at the gateway that was asked, in your own role at most. Without

@@ -1,7 +1,7 @@
 //! How does an operator get into a gateway's web console? (`suiyue console`)
 //!
 //! With an address that holds a token behind `#`, where no server and no log sees it. It stands alone on
-//! stdout, for `xdg-open`; what else there is to know goes to stderr.
+//! stdout, to be opened; what else there is to know goes to stderr.
 
 use super::{
     operator::{Operator, checked},

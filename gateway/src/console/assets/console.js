@@ -55,7 +55,20 @@ function follow(path) {
   let source = null;
   let wait = 0;
   let again = 0;
+  let silence = 0;
+  // Something comes every few seconds. A connection that says nothing is lost, whatever the browser thinks.
+  const heard = () => {
+    document.body.classList.remove("stale");
+    clearTimeout(silence);
+    silence = setTimeout(() => {
+      stop();
+      lost.textContent = lost.dataset.text;
+      document.body.classList.add("stale");
+      again = setTimeout(begin, 1000);
+    }, 30000);
+  };
   const stop = () => {
+    clearTimeout(silence);
     clearTimeout(again);
     if (source) source.close();
     source = null;
@@ -72,6 +85,8 @@ function follow(path) {
   };
   const begin = () => {
     source = new EventSource(path);
+    clearTimeout(silence);
+    silence = setTimeout(() => document.body.classList.add("stale"), 30000);
     source.onopen = () => {
       lost.textContent = "";
       wait = 0;
@@ -84,7 +99,12 @@ function follow(path) {
       stop();
       ended();
     });
-    for (const id of ids) source.addEventListener(id, (event) => show(id, event.data));
+    source.addEventListener("alive", heard);
+    for (const id of ids)
+      source.addEventListener(id, (event) => {
+        heard();
+        show(id, event.data);
+      });
   };
   begin();
   pause.hidden = false;

@@ -16,12 +16,14 @@ use suiyue_proto::v1::{GuardCheck, NodeLoad, PlanShiftResponse, ShiftOrder};
 const NEAR: f64 = 0.80;
 
 /// What may be done with a plan that is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Offer {
     /// The planner's page: apply.
     Apply,
     /// The page that a plan is handed on with: apply, or approve for somebody else.
     Handed,
+    /// So many calls a second are supposed: nothing, for real ones are others.
+    Supposed(f64),
     /// Something has changed since: nothing.
     Stale,
 }
@@ -31,6 +33,10 @@ pub(super) fn drawn(visitor: &Visitor, plan: &PlanShiftResponse, without: &[Stri
     let lang = visitor.lang;
     let order = plan.order.clone().unwrap_or_default();
     html! {
+        @if let Offer::Supposed(rps) = offer { (supposed(lang, rps)) }
+        @if !without.is_empty() {
+            p.warning { span.mark aria-hidden="true" { "▲" } " " (lang.t("不计这些网关的负载：", "Without the load of ")) (without.join(", ")) }
+        }
         (verdict(lang, plan))
         @for warning in &plan.warnings { p.warning { span.mark aria-hidden="true" { "▲" } " " (warned(lang, warning)) } }
         (nodes(lang, plan))
@@ -40,7 +46,18 @@ pub(super) fn drawn(visitor: &Visitor, plan: &PlanShiftResponse, without: &[Stri
             " · " (lang.t("计划 ", "plan ")) code { (order::hex(&plan.plan_hash).get(..12).unwrap_or_default()) }
             " · " (text::utc(unix_ms()))
         }
-        @if offer != Offer::Stale { (acts(visitor, plan, without, offer)) }
+        @if matches!(offer, Offer::Apply | Offer::Handed) { (acts(visitor, plan, without, offer)) }
+    }
+}
+
+/// What is shown is not what is.
+fn supposed(lang: Lang, rps: f64) -> Markup {
+    let rps = text::rate(rps);
+    html! {
+        p.warning { span.mark aria-hidden="true" { "▲" } " " (match lang {
+            Lang::Zh => format!("这是假设该区划每秒 {rps} 次请求的结果，不能直接应用：清空这一项即按真实负载计算。"),
+            Lang::En => format!("This supposes {rps} calls a second of the region and cannot be applied: empty that field to go by what is called."),
+        }) }
     }
 }
 
@@ -73,7 +90,10 @@ fn verdict(lang: Lang, plan: &PlanShiftResponse) -> Markup {
 
 /// A refusal in words; in Chinese from the guard's numbers, where they are known.
 fn refused(lang: Lang, plan: &PlanShiftResponse, refusal: &str) -> String {
-    let guard = plan.guards.iter().find(|guard| guard.refuses && refusal.starts_with(&*guard.node));
+    let guard = plan.guards.iter().find(|guard| {
+        let about = refusal.strip_prefix(&*guard.node);
+        guard.refuses && about.is_some_and(|rest| rest.starts_with(' '))
+    });
     match (lang, guard) {
         (Lang::Zh, Some(GuardCheck { node, value, limit, .. })) => {
             let of = plan.nodes.iter().find(|load| load.node == *node);

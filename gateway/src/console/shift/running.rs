@@ -53,10 +53,11 @@ fn state(info: &ShiftInfo) -> ShiftState {
     }
 }
 
-/// Somebody may let it go on.
-fn is_held(info: &ShiftInfo, shift: &Shift) -> bool {
+/// It is held everywhere, and somebody may let it go on. What one gateway holds by itself is not in the
+/// registry yet: it can be held everywhere.
+fn is_held(shift: &Shift) -> bool {
     let back = unix_ms() >= shift.expires_unix_ms;
-    info.held_here.is_some() || if back { shift.revert_held_unix_ms != 0 } else { shift.held_unix_ms != 0 }
+    if back { shift.revert_held_unix_ms != 0 } else { shift.held_unix_ms != 0 }
 }
 
 fn begun(info: &ShiftInfo) -> i64 {
@@ -206,7 +207,7 @@ fn word(lang: Lang, state: ShiftState) -> &'static str {
 fn change(visitor: &Visitor, info: &ShiftInfo, shift: &Shift) -> Markup {
     let lang = visitor.lang;
     let back = unix_ms() >= shift.expires_unix_ms;
-    let held = is_held(info, shift);
+    let held = is_held(shift);
     let button = |kind: &'static str, change: &'static str, label: &'static str| {
         html! { button id={ "b-" (change) "-" (shift.id) } class=(kind) type="submit" name="change" value=(change) { (label) } }
     };
@@ -214,6 +215,8 @@ fn change(visitor: &Visitor, info: &ShiftInfo, shift: &Shift) -> Markup {
         form.acts id={ "f-" (shift.id) } method="post" action="/console/shift/change" {
             (page::secret(visitor))
             input type="hidden" name="shift" value=(shift.id);
+            // What Enter in a field would press: nothing, or a reason typed in haste would cancel a shift.
+            button type="submit" disabled hidden aria-hidden="true" {}
             label for={ "w-" (shift.id) } { (lang.t("理由（必填）", "Reason (needed)")) }
             input id={ "w-" (shift.id) } name="reason" required maxlength="500" autocomplete="off";
             div.row id={ "bs-" (shift.id) } {
