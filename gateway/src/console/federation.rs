@@ -3,6 +3,7 @@
 //! The grid of all regions with their states, and one region's nodes. What is shown is [`view`], made from
 //! the snapshot that requests read and from what the recorder counted; this file only draws it.
 
+mod alarms;
 pub(super) mod node;
 pub(super) mod view;
 
@@ -12,11 +13,11 @@ use super::{
     live, page,
     page::Page,
     shift::running::{self, Controls},
-    sums::Sum,
     text,
     visitor::Visitor,
 };
 use crate::registry::follow;
+use alarms::Alarm;
 use axum::{
     extract::{Query, State},
     response::Response,
@@ -75,41 +76,24 @@ pub(super) async fn parts(
     let look = Look::new(&snapshot, console.0.recorder.now(), &sum);
     let regions = look.regions();
     let chosen = region.or_else(|| view::worst(&regions).map(|worst| worst.code));
+    let alarms = alarms::of(console, visitor.lang, &snapshot, &sum);
     vec![
-        ("status", status(console, visitor, &sum)),
+        ("status", status(console, visitor, &alarms)),
         ("shifts", running::drawn(visitor, shifts.as_deref(), Controls::Shown)),
         ("regions", grid(visitor, &regions, chosen)),
         ("region", chosen.map_or_else(|| html! {}, |code| chosen_region(console, visitor, &look, code))),
-        ("news", news(visitor, &regions)),
+        ("news", news(visitor, &alarms, &regions)),
     ]
 }
 
 /// What this gateway knows and from where; alarms first.
-fn status(console: &Console, visitor: &Visitor, sum: &Sum) -> Markup {
+fn status(console: &Console, visitor: &Visitor, alarms: &[Alarm]) -> Markup {
     let (lang, operator) = (visitor.lang, &console.0.operator);
     let snapshot = operator.snapshots.current();
     let followed = operator.followed.as_ref();
-    let alarms = followed.map(follow::Status::alarms).unwrap_or_default();
     let age = followed.and_then(|followed| followed.freshness().age());
-    let quarantined = &snapshot.table.quarantined;
     html! {
-        @for alarm in &alarms {
-            div.alert.warn data-alarm=(alarm.word) {
-                p { span.mark aria-hidden="true" { "!" } " " (alarm_text(lang, alarm)) }
-                p.why { code { (alarm.word) } }
-            }
-        }
-        @for id in &sum.silent {
-            div.alert.warn data-alarm="gateway_silent" {
-                p { span.mark aria-hidden="true" { "!" } " " (lang.t("这个网关没有应答，占用中缺它的请求：", "this gateway does not answer, and its calls are missing in the use shown: ")) strong { (id) } }
-            }
-        }
-        @for key in quarantined {
-            div.alert.warn data-alarm="quarantined" {
-                p { span.mark aria-hidden="true" { "!" } " " (lang.t("有一个键不能用，已隔离：", "a key cannot be used and is quarantined: ")) code { (key.key) } }
-                p.why { (key.reason) }
-            }
-        }
+        (alarms::drawn(alarms))
         dl.facts {
             div { dt { (lang.t("所见网关", "As seen by")) } dd { (operator.gateway) } }
             div { dt { (lang.t("在线网关", "Gateways")) } dd { (followed.map_or(1, follow::Status::gateways)) } }
@@ -126,21 +110,6 @@ fn status(console: &Console, visitor: &Visitor, sum: &Sum) -> Markup {
             }
         }
     }
-}
-
-/// What an alarm means.
-fn alarm_text(lang: super::lang::Lang, alarm: &follow::Alarm) -> String {
-    let zh = match alarm.word {
-        "nothing_known" => "这个网关还不知道任何节点",
-        "registry_away" => "注册中心没有应答；请求按最后的路由表继续转发",
-        "registry_restored" => "注册中心被恢复到了旧状态或换成了别的：等待人工确认",
-        "entries_held" => "有登记消失但没有告别，暂时保留",
-        "frozen" => "这个网关已冻结，不再采用注册中心的变化",
-        "copy_failed" => "注册中心的本地副本无法写入",
-        "clock_offset" => "网关之间的时钟相差过大",
-        _ => return alarm.text.clone(),
-    };
-    lang.t(zh, &alarm.text).to_owned()
 }
 
 fn health_badge(lang: super::lang::Lang, health: Health) -> Markup {
@@ -230,8 +199,8 @@ fn chosen_region(console: &Console, visitor: &Visitor, look: &Look<'_>, code: u3
     }
 }
 
-/// What a screen reader says when states change: never numbers, they change all the time.
-fn news(visitor: &Visitor, regions: &[Region]) -> Markup {
+/// What a screen reader says when states change, alarms first: never numbers, they change all the time.
+fn news(visitor: &Visitor, alarms: &[Alarm], regions: &[Region]) -> Markup {
     let lang = visitor.lang;
     let of = |health: Health| {
         let names: Vec<&str> = regions
@@ -242,8 +211,8 @@ fn news(visitor: &Visitor, regions: &[Region]) -> Markup {
             .collect();
         (!names.is_empty()).then(|| format!("{}: {}", health.word(lang), names.join(", ")))
     };
-    let parts: Vec<String> =
-        [Health::Down, Health::Degraded, Health::Moved].into_iter().filter_map(of).collect();
+    let states = [Health::Down, Health::Degraded, Health::Moved].into_iter().filter_map(of);
+    let parts: Vec<String> = alarms.iter().take(5).map(|alarm| alarm.text.clone()).chain(states).collect();
     html! { @if parts.is_empty() { (lang.t("所有区划正常", "All regions are fine")) } @else { (parts.join("; ")) } }
 }
 
