@@ -67,14 +67,21 @@ pub(crate) struct Guest {
     pub(crate) peer: Option<Peer>,
 }
 
+impl Session {
+    /// It may be one of the two persons that a change needs. Whoever signed in with a token that a
+    /// certificate made may have found it: nobody can be both that person and another one.
+    pub(super) const fn proves(&self) -> bool {
+        self.certified || !self.actor.authenticated
+    }
+}
+
 /// Somebody is inside.
 #[derive(Debug)]
 pub(super) struct Session {
     /// Who.
     pub(super) actor: Actor,
     /// It was opened with a certificate, and is of no use without it.
-    /// Its certificate comes with every request; otherwise a token opened it.
-    pub(super) certified: bool,
+    certified: bool,
     /// What every form of the session carries.
     pub(super) csrf: String,
     /// When it ends by itself.
@@ -268,6 +275,21 @@ mod tests {
         assert!(doors.inside(&cookie, Some(&li)).is_some());
         assert!(doors.inside(&cookie, None).is_none());
         assert!(doors.inside(&cookie, Some(&Actor { name: "wang".to_owned(), ..li })).is_none());
+    }
+
+    #[test]
+    fn whoever_comes_by_a_token_is_no_second_person_of_a_certificate() {
+        let doors = doors(Settings::default());
+        let li = Actor { authenticated: true, ..Actor::local("li") };
+        let proves = |actor: &Actor, by| {
+            let cookie = doors.enter(actor.clone(), by).unwrap();
+            doors.inside(&cookie, Some(actor)).unwrap().proves()
+        };
+        assert!(proves(&li, By::Certificate) && !proves(&li, By::Token));
+        assert!(
+            proves(&Actor::local("wang"), By::Token),
+            "on the gateway's machine everybody is taken at their word"
+        );
     }
 
     #[test]

@@ -59,8 +59,8 @@ impl Why {
             Self::Certificate => (
                 StatusCode::FORBIDDEN,
                 "CONSOLE_CERTIFICATE_NEEDED",
-                "用令牌登录不能批准：请在浏览器中用证书登录，或用 suiyue shift approve",
-                "whoever signed in with a token cannot approve: sign in with the certificate, or use suiyue shift approve",
+                "用令牌登录的人不能参与需要两个人的改动：请在浏览器中用证书登录，或用 suiyue shift 命令",
+                "a change that two persons answer for needs your certificate: sign in with it, or use suiyue shift",
             ),
             Self::SignedOut => (
                 StatusCode::UNAUTHORIZED,

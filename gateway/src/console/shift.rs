@@ -96,6 +96,13 @@ async fn applied(
     force: bool,
 ) -> Result<(), Fault> {
     let reason = plan.order.as_ref().map_or("", |order| order.reason.trim());
+    if !visitor.session.proves() {
+        let (order, without) = (plan.order.clone(), plan.without.clone());
+        let now = planned(console, visitor, PlanShiftRequest { order, without, at_rps: 0.0 }).await?;
+        if force || now.needs_approval {
+            return Err(Fault::of(Why::Certificate));
+        }
+    }
     let asked = ApplyShiftRequest { force, ..plan.clone() };
     let request = api::request(&visitor.session.actor, explained(reason)?, asked);
     console.0.api.shifts().apply_shift(request).await?;
@@ -130,8 +137,7 @@ async fn approved(
         without: plan.without.clone(),
         ..Default::default()
     };
-    // Whoever holds a token may have found it: it is no second person.
-    if visitor.session.actor.authenticated && !visitor.session.certified {
+    if !visitor.session.proves() {
         return Err(Fault::of(Why::Certificate));
     }
     let request = api::request(&visitor.session.actor, explained(reason)?, asked);

@@ -57,8 +57,7 @@ function follow(path) {
   let again = 0;
   let silence = 0;
   // Something comes every few seconds. A connection that says nothing is lost, whatever the browser thinks.
-  const heard = () => {
-    document.body.classList.remove("stale");
+  const listen = () => {
     clearTimeout(silence);
     silence = setTimeout(() => {
       stop();
@@ -66,6 +65,11 @@ function follow(path) {
       document.body.classList.add("stale");
       again = setTimeout(begin, 1000);
     }, 30000);
+  };
+  const heard = () => {
+    document.body.classList.remove("stale");
+    lost.textContent = "";
+    listen();
   };
   const stop = () => {
     clearTimeout(silence);
@@ -85,10 +89,8 @@ function follow(path) {
   };
   const begin = () => {
     source = new EventSource(path);
-    clearTimeout(silence);
-    silence = setTimeout(() => document.body.classList.add("stale"), 30000);
+    listen();
     source.onopen = () => {
-      lost.textContent = "";
       wait = 0;
     };
     source.onerror = () => {
