@@ -59,7 +59,9 @@ EOF
         node "node-$region" "$region" "$BACKEND" "$role" "$region"
     done
     if [ -n "$TLS_CERT" ]; then
-        printf '[tls]\ncert = "%s"\nkey = "%s"\n' "$TLS_CERT" "$TLS_KEY"
+        # A key that others may read is refused, and that of peers.py is one.
+        install -m 600 "$TLS_KEY" "$dir/key.pem"
+        printf '[tls]\ncert = "%s"\nkey = "%s"\n' "$TLS_CERT" "$dir/key.pem"
         if [ -n "$CLIENT_CA" ]; then printf 'client_ca = "%s"\n' "$CLIENT_CA"; fi
     fi
 } >"$config"
