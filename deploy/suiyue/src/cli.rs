@@ -19,14 +19,15 @@ mod watch;
 
 pub use app::{Account, AddApp, App, Audit};
 pub use breakglass::{At, Bounds, Break, BreakNode, BreakShift, Breakglass, CancelBreak};
-pub use console::{Console, Role};
+pub use console::Console;
 pub use gateway::{DrainGateway, Gateway, GatewayVerb};
 pub use node::{DescribeNode, Drain, Intend, Promote, Suspend, To, Verify};
 pub use region::{Describe, DescribeFormat, Region, SetPolicy};
 pub use registry::Registry;
 pub use route::{Route, WhatIf};
 pub use shift::{
-    ApplyShift, ApproveShift, CancelShift, ChangeShift, Completions, OnBreach, PlanShift, Shift, Target,
+    ApplyShift, ApproveShift, CancelShift, ChangeShift, Completions, Moved, OnBreach, PlanShift, Shift,
+    Target,
 };
 pub use value::{Address, Subject};
 pub use watch::{By, Status, Top};

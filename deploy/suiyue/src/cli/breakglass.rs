@@ -1,9 +1,8 @@
 //! Which command line does `suiyue breakglass` take?
 
-use super::{Format, OnBreach, Target};
+use super::{Format, Moved};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
-use suiyue_proto::{method::Class, region::Code};
 
 /// `suiyue breakglass`.
 #[derive(Debug, Subcommand)]
@@ -98,39 +97,9 @@ pub struct BreakNode {
 It counts at this gateway only, instead of a shift of the registry from the same node, and is held when a
 guard is breached. Exit code 3: refused, with the number that refused it.")]
 pub struct BreakShift {
-    /// The region whose calls move.
-    #[arg(long, env = "SUIYUE_REGION", value_name = "CODE")]
-    pub region: Code,
-    /// Only calls of this class; may be repeated. Absent: all.
-    #[arg(long = "class", env = "SUIYUE_CLASSES", value_name = "CLASS", value_delimiter = ',')]
-    pub classes: Vec<Class>,
-    /// The node that they leave.
-    #[arg(long, env = "SUIYUE_FROM", value_name = "NODE")]
-    pub from: String,
-    /// Where they go; may be repeated.
-    #[arg(long, env = "SUIYUE_TO", value_name = "NODE[:WEIGHT]", value_delimiter = ',', required = true)]
-    pub to: Vec<Target>,
-    /// How much of what the node has moves in the end: above 0, at most 100.
-    #[arg(long, env = "SUIYUE_PERCENT", value_name = "N", allow_negative_numbers = true)]
-    pub percent: f64,
-    /// Points by which it grows at a time; default 10.
-    #[arg(long, env = "SUIYUE_STEP", value_name = "POINTS")]
-    pub step: Option<f64>,
-    /// Seconds between two steps; 0: all at once; default 30.
-    #[arg(long, env = "SUIYUE_EVERY_S", value_name = "S")]
-    pub every_s: Option<u32>,
-    /// No target above this part of its declared capacity; default 0.80.
-    #[arg(long, env = "SUIYUE_MAX_UTILIZATION", value_name = "PART")]
-    pub max_utilization: Option<f64>,
-    /// Points by which more calls of a target may fail than before; default 2.
-    #[arg(long, env = "SUIYUE_ERROR_DELTA", value_name = "POINTS")]
-    pub error_delta: Option<f64>,
-    /// By how much longer a target's p99 may be than before; default 2.
-    #[arg(long, env = "SUIYUE_P99_FACTOR", value_name = "FACTOR")]
-    pub p99_factor: Option<f64>,
-    /// What a breached guard does.
-    #[arg(long, env = "SUIYUE_ON_BREACH", value_name = "WHAT", default_value = "hold")]
-    pub on_breach: OnBreach,
+    /// What moves, and how.
+    #[command(flatten)]
+    pub moved: Moved,
     /// How long, and how far.
     #[command(flatten)]
     pub bounds: Bounds,

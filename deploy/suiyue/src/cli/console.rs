@@ -1,7 +1,11 @@
 //! Which command line does `suiyue console` take?
 
 use super::Ask;
-use clap::{Subcommand, ValueEnum};
+use clap::{
+    Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use suiyue_proto::identity::Role;
 
 /// `suiyue console`.
 #[derive(Debug, Subcommand)]
@@ -21,7 +25,7 @@ no token.")]
         #[command(flatten)]
         ask: Ask,
         /// Let whoever opens it do less than you may.
-        #[arg(long, env = "SUIYUE_ROLE", value_name = "ROLE")]
+        #[arg(long, env = "SUIYUE_ROLE", value_name = "ROLE", value_parser = role())]
         role: Option<Role>,
         /// Who, for the audit; a certificate wins over this.
         #[arg(long, env = "SUIYUE_ACTOR", value_name = "NAME")]
@@ -29,25 +33,9 @@ no token.")]
     },
 }
 
-/// What somebody may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// See everything.
-    Viewer,
-    /// Change what one person may.
-    Operator,
-    /// Approve, too.
-    Approver,
-}
-
-impl Role {
-    /// As the operator API calls it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Approver => "approver",
-        }
-    }
+/// Reads a role, and names all of them in the help.
+fn role() -> impl TypedValueParser<Value = Role> {
+    let known = [Role::Viewer, Role::Operator, Role::Approver];
+    let words = PossibleValuesParser::new(known.map(Role::as_str));
+    words.map(|word| word.parse().expect("only words of roles are possible values"))
 }

@@ -96,19 +96,9 @@ pub enum OnBreach {
     Rollback,
 }
 
-/// `suiyue shift plan`.
+/// What a shift moves, which steps it takes, and what holds it.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  suiyue shift plan --region 440100 --from suikang --to yuekang --percent 30 --reason 'suikang is slow'
-  suiyue shift plan --region 440100 --from suikang --to yuekang:2 --to foshan --percent 30 --at-rps 4000
-  suiyue shift plan --region 440100 --from suikang --to yuekang --percent 30 --out shift.json
-
-The file of --out (the same as -o json prints) is what `shift apply` and `shift approve` take.
-Exit code 3: a guard refuses the plan, with the number that refused it.")]
-pub struct PlanShift {
-    /// Which gateway to ask.
-    #[command(flatten)]
-    pub ask: Ask,
+pub struct Moved {
     /// The region whose calls move.
     #[arg(long, env = "SUIYUE_REGION", value_name = "CODE")]
     pub region: Code,
@@ -130,9 +120,6 @@ pub struct PlanShift {
     /// Seconds between two steps; 0: all at once; default 30.
     #[arg(long, env = "SUIYUE_EVERY_S", value_name = "S")]
     pub every_s: Option<u32>,
-    /// It begins to walk back after so many seconds, at most 72 h; default 2 h.
-    #[arg(long, env = "SUIYUE_TTL_S", value_name = "S")]
-    pub ttl_s: Option<u32>,
     /// No target above this part of its declared capacity; default 0.80.
     #[arg(long, env = "SUIYUE_MAX_UTILIZATION", value_name = "PART")]
     pub max_utilization: Option<f64>,
@@ -145,6 +132,27 @@ pub struct PlanShift {
     /// What a breached guard does.
     #[arg(long, env = "SUIYUE_ON_BREACH", value_name = "WHAT", default_value = "hold")]
     pub on_breach: OnBreach,
+}
+
+/// `suiyue shift plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  suiyue shift plan --region 440100 --from suikang --to yuekang --percent 30 --reason 'suikang is slow'
+  suiyue shift plan --region 440100 --from suikang --to yuekang:2 --to foshan --percent 30 --at-rps 4000
+  suiyue shift plan --region 440100 --from suikang --to yuekang --percent 30 --out shift.json
+
+The file of --out (the same as -o json prints) is what `shift apply` and `shift approve` take.
+Exit code 3: a guard refuses the plan, with the number that refused it.")]
+pub struct PlanShift {
+    /// Which gateway to ask.
+    #[command(flatten)]
+    pub ask: Ask,
+    /// What moves, and how.
+    #[command(flatten)]
+    pub moved: Moved,
+    /// It begins to walk back after so many seconds, at most 72 h; default 2 h.
+    #[arg(long, env = "SUIYUE_TTL_S", value_name = "S")]
+    pub ttl_s: Option<u32>,
     /// Why, for those who come after.
     #[arg(long, env = "SUIYUE_REASON", value_name = "TEXT")]
     pub reason: Option<String>,

@@ -10,7 +10,7 @@ use super::{
     shifts::plan::{self, Order},
 };
 use crate::{
-    cli::{At, Bounds, Break, BreakNode, BreakShift, Breakglass, CancelBreak},
+    cli::{At, Bounds, Break, BreakNode, Breakglass, CancelBreak},
     exit::{Guarded, Usage},
 };
 use anyhow::anyhow;
@@ -20,8 +20,8 @@ use suiyue_proto::{
     reason::Reason,
     v1::{
         BreakglassAction, BreakglassScope, CancelBreakglassRequest, ListBreakglassRequest,
-        OrderBreakglassRequest, ShiftOrder, ShiftTarget, breakglass_action::What,
-        breakglass_service_client::BreakglassServiceClient, order_breakglass_request,
+        OrderBreakglassRequest, breakglass_action::What, breakglass_service_client::BreakglassServiceClient,
+        order_breakglass_request,
     },
 };
 use tonic::{
@@ -97,7 +97,9 @@ pub async fn run(verb: &Breakglass) -> anyhow::Result<()> {
     match verb {
         Breakglass::Drain(flags) => node(flags, What::Drain(flags.node.clone())).await,
         Breakglass::Undrain(flags) => node(flags, What::Undrain(flags.node.clone())).await,
-        Breakglass::Shift(flags) => order(What::Shift(shift(flags)), &flags.bounds, &flags.order).await,
+        Breakglass::Shift(flags) => {
+            order(What::Shift(plan::moved(&flags.moved)), &flags.bounds, &flags.order).await
+        }
         Breakglass::Cancel(flags) => cancel(flags).await,
         Breakglass::List { at } => list(at).await,
     }
@@ -105,24 +107,6 @@ pub async fn run(verb: &Breakglass) -> anyhow::Result<()> {
 
 async fn node(flags: &BreakNode, what: order_breakglass_request::What) -> anyhow::Result<()> {
     order(what, &flags.bounds, &flags.order).await
-}
-
-fn shift(flags: &BreakShift) -> ShiftOrder {
-    let to = flags.to.iter().map(|to| ShiftTarget { target: to.node.clone(), weight: to.weight });
-    ShiftOrder {
-        region: flags.region.get(),
-        classes: flags.classes.iter().map(|class| class.to_proto().into()).collect(),
-        from: flags.from.clone(),
-        to: to.collect(),
-        percent: flags.percent,
-        step: flags.step,
-        every_s: flags.every_s,
-        max_utilization: flags.max_utilization,
-        error_delta: flags.error_delta,
-        p99_factor: flags.p99_factor,
-        on_breach: plan::on_breach(flags.on_breach).into(),
-        ..ShiftOrder::default()
-    }
 }
 
 async fn connect(socket: &Path) -> anyhow::Result<BreakglassServiceClient<Channel>> {

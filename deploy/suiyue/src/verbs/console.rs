@@ -10,7 +10,7 @@ use super::{
 use crate::cli::{Account, Console};
 use serde::Serialize;
 use std::net::SocketAddr;
-use suiyue_proto::v1::MintConsoleTokenResponse;
+use suiyue_proto::{identity::Role, v1::MintConsoleTokenResponse};
 
 /// The document of `console token -o json`.
 #[derive(Debug, Serialize)]
@@ -57,7 +57,7 @@ pub async fn run(verb: &Console) -> anyhow::Result<()> {
     checked(&account)?;
     let mut operator = Operator::connect(&ask.gateways()).await?;
     operator.on_account(&account)?;
-    let minted = operator.mint_console_token(role.map_or("", |role| role.as_str())).await?;
+    let minted = operator.mint_console_token(role.map_or("", Role::as_str)).await?;
     let document = Document::from(minted);
     if ask.output == Format::Json {
         return output::json(&document);

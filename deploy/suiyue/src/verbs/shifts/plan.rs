@@ -5,7 +5,7 @@
 
 use super::Shifts;
 use crate::{
-    cli::{Account, OnBreach, PlanShift},
+    cli::{Account, Moved, OnBreach, PlanShift},
     exit::{Guarded, Usage},
     verbs::{
         operator::{TableDocument, footer},
@@ -173,22 +173,30 @@ pub(crate) const fn on_breach(flag: OnBreach) -> v1::OnBreach {
 }
 
 fn order(flags: &PlanShift) -> ShiftOrder {
-    let to = flags.to.iter().map(|to| ShiftTarget { target: to.node.clone(), weight: to.weight });
     ShiftOrder {
-        region: flags.region.get(),
-        classes: flags.classes.iter().map(|class| class.to_proto().into()).collect(),
-        from: flags.from.clone(),
-        to: to.collect(),
-        percent: flags.percent,
-        step: flags.step,
-        every_s: flags.every_s,
         ttl_s: flags.ttl_s,
-        max_utilization: flags.max_utilization,
-        error_delta: flags.error_delta,
-        p99_factor: flags.p99_factor,
-        on_breach: on_breach(flags.on_breach).into(),
         reason: flags.reason.clone().unwrap_or_default(),
         incident: flags.incident.clone().unwrap_or_default(),
+        ..moved(&flags.moved)
+    }
+}
+
+/// The part of an order that says what moves.
+pub fn moved(moved: &Moved) -> ShiftOrder {
+    let to = moved.to.iter().map(|to| ShiftTarget { target: to.node.clone(), weight: to.weight });
+    ShiftOrder {
+        region: moved.region.get(),
+        classes: moved.classes.iter().map(|class| class.to_proto().into()).collect(),
+        from: moved.from.clone(),
+        to: to.collect(),
+        percent: moved.percent,
+        step: moved.step,
+        every_s: moved.every_s,
+        max_utilization: moved.max_utilization,
+        error_delta: moved.error_delta,
+        p99_factor: moved.p99_factor,
+        on_breach: on_breach(moved.on_breach).into(),
+        ..ShiftOrder::default()
     }
 }
 
