@@ -6,7 +6,10 @@
 pub(super) mod explain;
 
 use super::{Console, Fields, api, fault::Fault, lang::Lang, live, page, page::Page, text, visitor::Visitor};
-use crate::audit::chain::{self, Fault as Broken, Head, Link, Stored};
+use crate::{
+    audit::chain::{self, Fault as Broken, Head, Link, Stored},
+    clock,
+};
 use axum::{
     extract::{Query, State},
     response::Response,
@@ -189,7 +192,7 @@ fn entry(lang: Lang, line: &Line) -> Markup {
     html! {
         p.deed {
             span.sequence { "#" (entry.sequence) }
-            time datetime=(text::utc(entry.unix_ms).replace(' ', "T")) { (text::utc(entry.unix_ms)) }
+            time datetime=(clock::utc(entry.unix_ms)) { (text::utc(entry.unix_ms)) }
             @if refused { (page::badge("down", "✕", lang.t("被拒绝", "refused"))) }
             @else { (page::badge("ok", "✓", lang.t("已写入", "written"))) }
         }

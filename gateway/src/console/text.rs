@@ -1,6 +1,7 @@
 //! How are numbers and instants written?
 
 use super::lang::Lang;
+use crate::clock;
 use std::time::Duration;
 
 /// Calls a second.
@@ -58,19 +59,7 @@ pub(super) fn duration(lang: Lang, duration: Duration) -> String {
 
 /// An instant in UTC, `2026-11-27 11:42:05Z`.
 pub(super) fn utc(unix_ms: i64) -> String {
-    let seconds = unix_ms.div_euclid(1000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Civil date from days since 1970-01-01, after Howard Hinnant's algorithm.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    clock::utc(unix_ms).replace('T', " ")
 }
 
 #[cfg(test)]
