@@ -13,7 +13,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use suiyue_proto::identity::files::now;
-use suiyue_proto::identity::signed::{Anchor, Kind};
+use suiyue_proto::identity::signed::Kind;
+pub use suiyue_proto::identity::signed::Root;
 use suiyue_proto::identity::tls::{Chain, Judge};
 use suiyue_proto::identity::{Authorities, Identity, Leaf, SpiffeId};
 use suiyue_proto::v1;
@@ -21,15 +22,6 @@ use tokio::sync::watch;
 
 // Clocks are set: a far end is looked at again after this time.
 const LOOK: Duration = Duration::from_secs(3600);
-
-/// The federation's anchor, as the configuration names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    /// Name of the federation.
-    pub federation: String,
-    /// Public key of the anchor.
-    pub anchor: Anchor,
-}
 
 /// How this node judges certificates. Clones are the same.
 #[derive(Clone)]

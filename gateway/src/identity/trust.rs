@@ -18,6 +18,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+pub use suiyue_proto::identity::signed::Root;
 use suiyue_proto::{
     identity::{
         Authorities, Identity, Usage,
@@ -160,15 +161,6 @@ impl Roll {
     pub fn province_of(&self, region: Code) -> Option<&Arc<Province>> {
         self.provinces.get(&region.province()?)
     }
-}
-
-/// The federation's anchor, as the configuration names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    /// Name of the federation.
-    pub federation: String,
-    /// Public key of the anchor.
-    pub anchor: Anchor,
 }
 
 /// How this gateway judges certificates. Clones are the same.

@@ -61,6 +61,15 @@ pub fn verify(leaf: &Leaf, kind: Kind, payload: &[u8], signature: &[u8]) -> Resu
     leaf.verify(&kind.message(payload), signature)
 }
 
+/// The federation's anchor, as the configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Name of the federation.
+    pub federation: String,
+    /// Public key of the anchor.
+    pub anchor: Anchor,
+}
+
 /// Public key of the federation's anchor: 64 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Anchor([u8; 32]);
