@@ -368,7 +368,9 @@ async fn deliver(
     let Held { head, body, rest, trailers } = held;
     let mut head = head.ok_or(Reason::UpstreamProtocol)?;
     call.take_verdicts(&attempt, &mut head.headers);
-    head.headers.remove(&metadata::ADMIT);
+    if code == tonic::Code::ResourceExhausted as u8 {
+        head.headers.remove(&metadata::ADMIT);
+    }
     let (node, plan) = (&attempt.pool.node, view.plan.as_ref());
     let origin = Origin { target: chosen.target, node, reason: chosen.reason, attempt: attempts, plan };
     let stamp = origin.stamp();
