@@ -4,9 +4,12 @@
 //! at this gateway. It ends only when the entry is gone, belongs to somebody else, or is left to the
 //! lease on purpose: an entry that nobody looks after would stay for as long as the gateway lives.
 
+mod leave;
+mod seen;
+
 use super::{
     Shared,
-    admission::{Admitted, name_taken},
+    admission::Admitted,
     holders::{Holder, Since},
     pace::Pace,
     record::{self, Missing, Place, Written},
@@ -15,15 +18,15 @@ use crate::{
     clock::unix_ms,
     identity::{Peer, Roll, Trust},
     registry::Error,
-    table::Table,
 };
+use leave::Leave;
+use seen::Seen;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use suiyue_proto::{
     reason::Reason,
-    region::Code,
     v1::{
-        Farewell, LiveEndpoint, RegionReady, RegisterRequest, RegisterResponse, Report, TrustRecords,
-        Welcome, register_request, register_response::Message,
+        LiveEndpoint, RegionReady, RegisterRequest, RegisterResponse, Report, TrustRecords, Welcome,
+        register_request, register_response::Message,
     },
 };
 use tokio::{
@@ -37,8 +40,6 @@ use tonic::{Status, Streaming};
 const ENROLL_WITHIN: Duration = Duration::from_secs(5);
 /// With the wait for its turn behind others that come at the same moment.
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
-/// A node that says goodbye waits this long for the farewell.
-const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// A node that has not read an answer for this long is gone.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How soon a write that failed is tried again.
@@ -60,15 +61,6 @@ enum End {
     Superseded,
     Draining,
     Refused(Box<Status>),
-}
-
-/// How an entry goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leave {
-    /// The node said so: the absence is explained.
-    Goodbye,
-    /// Nobody knows why the node is gone.
-    Silently,
 }
 
 /// One registration.
@@ -380,102 +372,6 @@ impl Session {
         }
     }
 
-    /// There is a new table.
-    async fn look_at(&mut self, table: &Table) -> Result<(), End> {
-        match self.seen_in(table) {
-            Seen::Another => Err(End::Superseded),
-            Seen::NameOf(region) => Err(End::Refused(Box::new(name_taken(region)))),
-            Seen::Stale if self.may_restate(table) => self.restate().await,
-            Seen::Ours | Seen::Nothing | Seen::Stale => Ok(()),
-        }
-    }
-
-    /// Not more often than the registry needs to tell of the last time.
-    fn may_restate(&mut self, table: &Table) -> bool {
-        let new = std::mem::replace(&mut self.history, table.histories) != table.histories;
-        new || self.restated_at.is_none_or(|at| at.elapsed() >= RESTATE_EVERY)
-    }
-
-    /// What a table that is as new as our last write says of this endpoint.
-    fn seen_in(&self, table: &Table) -> Seen {
-        // A registry that was restored has other revisions, and may have less than before.
-        if table.histories != self.history || table.stale.contains(&self.names) {
-            return Seen::Stale;
-        }
-        if table.revision < self.mod_revision {
-            return Seen::Ours;
-        }
-        let owner = table.names.get(&self.names.0).copied();
-        if let Some(owner) = owner.filter(|owner| *owner != self.admitted.checked.region) {
-            return Seen::NameOf(owner);
-        }
-        let node = table.nodes.get(self.admitted.manifest.node.as_str());
-        let endpoint =
-            node.and_then(|node| node.endpoints.iter().find(|e| *e.name == *self.admitted.endpoint));
-        match endpoint {
-            Some(endpoint) if endpoint.incarnation == self.live.incarnation => Seen::Ours,
-            Some(_) => Seen::Another,
-            None => Seen::Nothing,
-        }
-    }
-
-    /// The node leaves of its own will: its entry goes at once.
-    async fn part(&mut self) {
-        if timeout(FAREWELL_WITHIN, self.remove(Leave::Goodbye)).await.is_ok() {
-            self.tell(Message::Farewell(Farewell {})).await;
-        } else {
-            self.say(Err(unavailable())).await;
-            self.remove(Leave::Goodbye).await;
-        }
-    }
-
-    /// The stream broke, but the node may be well and on its way to another gateway.
-    async fn linger(&mut self) {
-        // Nobody reads answers any more: the caller's side of the stream is let go of.
-        self.answers = mpsc::channel(1).0;
-        tokio::select! {
-            () = tokio::time::sleep(self.shared.settings.lease_ttl) => {}
-            () = self.superseded.cancelled() => return,
-            () = self.shared.draining.cancelled() => return,
-        }
-        self.remove(Leave::Silently).await;
-    }
-
-    /// Deletes the entry if it is still ours, however long the registry takes. When this gateway
-    /// finishes meanwhile, the entry goes with its lease.
-    async fn remove(&mut self, leave: Leave) {
-        let shared = self.shared.clone();
-        loop {
-            if self.superseded.is_cancelled()
-                || shared.sessions.is_held(&self.place.live, self.live.incarnation, self.since)
-            {
-                return;
-            }
-            let Err(error) = self.delete(leave).await else { return };
-            tracing::debug!(%error, "an entry was not deleted; it is tried again");
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = self.superseded.cancelled() => return,
-                () = shared.draining.cancelled() => return,
-            }
-        }
-    }
-
-    /// Deletes the entry once; one that left of its own will leaves a mark.
-    async fn delete(&self, leave: Leave) -> Result<Written, Error> {
-        let registry = &*self.shared.registry;
-        if leave == Leave::Silently {
-            return record::delete(registry, &self.place.live, &self.live, self.mod_revision).await;
-        }
-        let lease = self.shared.departures.lease(registry).await?;
-        let depart = record::depart(registry, &self.place, &self.live, self.mod_revision, lease);
-        let departed = depart.await;
-        if matches!(departed, Err(Error::LeaseGone)) {
-            self.shared.departures.doubt(lease).await;
-        }
-        departed
-    }
-
     async fn tell(&self, message: Message) {
         self.say(Ok(RegisterResponse { message: Some(message) })).await;
     }
@@ -511,18 +407,6 @@ async fn told(rolls: &mut Option<watch::Receiver<Arc<Roll>>>) -> TrustRecords {
         return TrustRecords { records: records.collect() };
     }
     std::future::pending().await
-}
-
-/// What a table says of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Ours,
-    Another,
-    /// A node of that region was made at another gateway at the same time, and was first.
-    NameOf(Code),
-    Nothing,
-    /// The registry has lost it, or may have: the table holds it.
-    Stale,
 }
 
 /// One entry a region, in the order of the regions, and none that the node may not speak for.
